@@ -1,0 +1,216 @@
+package blockstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A batch is what one group commit makes durable.
+type batch struct {
+	jobs   []*job
+	commit Commit
+	err    error // from the append stage
+}
+
+// appendBatches is the first stage: it gathers jobs, writes their payloads and
+// syncs them.
+func (s *Store) appendBatches() {
+	defer close(s.commits)
+	ctx := context.Background() // a batch on its way is never given up
+	var held *job
+	for {
+		b, next, open := s.gather(held)
+		if len(b.jobs) > 0 {
+			s.append(ctx, b)
+			s.commits <- b
+		}
+		if held = next; !open && held == nil {
+			return
+		}
+	}
+}
+
+// gather makes a batch of the held job, or else of the first one to come, and
+// of what is waiting behind it. Map nodes are kept apart from blocks: next is
+// a job for the following batch. open is false once the store is closed and
+// nothing waits.
+func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
+	b = &batch{}
+	first := held
+	if first == nil {
+		if first, open = <-s.queue; !open {
+			return b, nil, false
+		}
+	}
+	b.jobs = append(b.jobs, first)
+	size, nodes := first.size(), first.ref == nil
+	for size < maxBatch {
+		select {
+		case j, more := <-s.queue:
+			if !more {
+				return b, nil, false
+			}
+			if (j.ref == nil) != nodes {
+				return b, j, true
+			}
+			b.jobs = append(b.jobs, j)
+			size += j.size()
+		default:
+			return b, nil, true
+		}
+	}
+	return b, nil, true
+}
+
+// append writes the records of the batch that are not on their way already.
+func (s *Store) append(ctx context.Context, b *batch) {
+	if err := s.Err(); err != nil {
+		b.err = err
+		return
+	}
+	var records []record
+	s.inflight.Lock()
+	for _, j := range b.jobs {
+		for _, r := range j.records {
+			if j.ref != nil && s.inflight.ids[r.id] > 0 {
+				// The commit checks that the other copy made it.
+				j.ref.Hit = true
+			} else {
+				records = append(records, r)
+			}
+			s.inflight.ids[r.id]++
+		}
+		if j.ref != nil {
+			b.commit.Refs = append(b.commit.Refs, *j.ref)
+		}
+	}
+	s.inflight.Unlock()
+	if len(records) == 0 {
+		return
+	}
+	frame := Frame{Entries: make([]Entry, len(records))}
+	offsets, size := layOut(records)
+	for i, r := range records {
+		e := Entry{Kind: r.kind, ID: r.id, Length: uint32(len(r.data)), Raw: r.raw, CRC: checksum(r.id, r.data)}
+		if r.data == nil {
+			e.Codec = CodecZero
+		}
+		frame.Entries[i] = e
+	}
+	place, err := s.medium.Append(ctx, size, func(p Place) [][]byte {
+		frame.Place, frame.Length = p, size
+		for i := range frame.Entries {
+			frame.Entries[i].Offset = p.Offset + offsets[i]
+		}
+		return pieces(&frame, records, offsets)
+	})
+	switch {
+	case errors.Is(err, ErrFull):
+		b.err = err
+		return
+	case err != nil:
+		b.err = s.stop(ctx, err)
+		return
+	}
+	s.stats.BytesStored.Add(size)
+	b.commit.Container, b.commit.Committed = place.Container, place.Offset+size
+	for _, e := range frame.Entries {
+		b.commit.Stored = append(b.commit.Stored, Stored{
+			Kind: e.Kind, ID: e.ID,
+			Location: Location{Container: place.Container, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec},
+		})
+	}
+}
+
+// layOut gives the offset of each payload from the start of the batch, and the
+// batch's length. Blocks begin at a page, nodes are packed.
+func layOut(records []record) (offsets []int64, size int64) {
+	at := framePages(len(records)) * pageSize
+	for i := range records {
+		if records[i].kind == KindBlock {
+			at = pad(at)
+		}
+		offsets = append(offsets, at)
+		at += int64(len(records[i].data))
+	}
+	return offsets, pad(at)
+}
+
+var zeroPage [pageSize]byte
+
+// pieces gives the bytes of a batch in order, padding included.
+func pieces(f *Frame, records []record, offsets []int64) [][]byte {
+	out := [][]byte{f.encode()}
+	at := int64(len(out[0]))
+	for i := range records {
+		if gap := offsets[i] - at; gap > 0 {
+			out = append(out, zeroPage[:gap])
+		}
+		if len(records[i].data) > 0 {
+			out = append(out, records[i].data)
+		}
+		at = offsets[i] + int64(len(records[i].data))
+	}
+	if gap := f.Length - at; gap > 0 {
+		out = append(out, zeroPage[:gap])
+	}
+	return out
+}
+
+// commitBatches is the second stage: it records batches in their order and
+// tells those who wait.
+func (s *Store) commitBatches() {
+	ctx := context.Background()
+	for b := range s.commits {
+		s.commitBatch(ctx, b)
+	}
+}
+
+func (s *Store) commitBatch(ctx context.Context, b *batch) {
+	var verdicts []error
+	err := b.err
+	if err == nil {
+		// A commit that failed before this one may have taken blocks with it
+		// that this batch relies on; the index checks that. One whose outcome
+		// is unknown has stopped the store.
+		err = s.Err()
+	}
+	if err == nil {
+		verdicts, err = s.index.Commit(ctx, &b.commit)
+		if err == nil && len(verdicts) != len(b.commit.Refs) {
+			err = fmt.Errorf("index gave %d verdicts for %d refs", len(verdicts), len(b.commit.Refs))
+		}
+		if err != nil && !errors.Is(err, ErrFull) {
+			err = s.stop(ctx, err)
+		}
+	}
+	s.inflight.Lock()
+	for _, j := range b.jobs {
+		for _, r := range j.records {
+			if s.inflight.ids[r.id]--; s.inflight.ids[r.id] == 0 {
+				delete(s.inflight.ids, r.id)
+			}
+		}
+	}
+	s.inflight.Unlock()
+	if err == nil {
+		s.stats.Batches.Add(1)
+	}
+	refs := 0
+	for _, j := range b.jobs {
+		outcome := err
+		if j.ref != nil {
+			if err == nil {
+				outcome = verdicts[refs]
+			}
+			if outcome == nil && b.commit.Refs[refs].Hit {
+				s.stats.DedupHits.Add(1)
+			} else if outcome == nil {
+				s.stats.BlocksStored.Add(1)
+			}
+			refs++
+		}
+		j.done <- outcome
+	}
+}

@@ -1,0 +1,7 @@
+package blockstore
+
+// Encode exposes Frame.encode to tests.
+func (f *Frame) Encode() []byte { return f.encode() }
+
+// PageSize exposes the length of a page.
+const PageSize = pageSize

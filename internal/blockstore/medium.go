@@ -1,0 +1,98 @@
+package blockstore
+
+import (
+	"context"
+	"errors"
+
+	"shale/internal/block"
+)
+
+// A ContainerID numbers a container: a file or an object that batches are
+// kept in. Numbers ascend and are never used again.
+type ContainerID int64
+
+// A Place is where a batch begins.
+type Place struct {
+	Container ContainerID
+	Offset    int64    // bytes
+	Salt      [16]byte // of the container
+}
+
+// A Medium keeps the bytes of batches in containers.
+type Medium interface {
+	// Append makes one batch of size bytes durable: it chooses the place, asks
+	// build for the bytes to put there (whole pages, size in sum) and returns
+	// once they are synced, with the place. Calls come one at a time. An error
+	// that is ErrFull left nothing behind; after any other the medium must
+	// not be written to again.
+	Append(ctx context.Context, size int64, build func(Place) [][]byte) (Place, error)
+	// ReadAt fills p from the container. It may be called concurrently.
+	ReadAt(ctx context.Context, c ContainerID, p []byte, off int64) error
+	// ReadAtSource is ReadAt past every cache, for bytes that looked damaged.
+	ReadAtSource(ctx context.Context, c ContainerID, p []byte, off int64) error
+	Close() error
+}
+
+// A Location says where a stored record is and how it is kept.
+type Location struct {
+	Container ContainerID
+	Offset    int64
+	Length    uint32 // stored, bytes
+	CRC       uint32
+	Codec     Codec
+	Damaged   bool // the bytes there are known to be bad
+}
+
+// A Stored is a record that a batch made durable.
+type Stored struct {
+	Kind     Kind
+	ID       block.ID
+	Location Location
+}
+
+// A Ref records that a block was written to a snapshot.
+type Ref struct {
+	Snapshot int64 // the catalog's key of the snapshot
+	Index    block.Index
+	ID       block.ID
+	// Hit says that the batch holds no payload for the block because it is
+	// stored already: to be checked again when the batch is committed.
+	Hit bool
+}
+
+// A Commit is one batch as the index records it.
+type Commit struct {
+	Container ContainerID // 0 if the batch has no payloads
+	Committed int64       // the container's length with this batch, bytes
+	Stored    []Stored
+	Refs      []Ref
+}
+
+// An Index finds records by id. It is the store's one commit point.
+type Index interface {
+	// Locate finds a record. Concurrent calls are allowed.
+	Locate(ctx context.Context, id block.ID) (loc Location, found bool, err error)
+	// Commit records a batch in one transaction that is durable on return:
+	// the records' locations (the first of an id stays, unless it is
+	// damaged), the container's length, and each ref that may still be
+	// recorded. The verdicts, one per ref, are nil, ErrMissed for a hit whose
+	// block is not stored or is damaged, or the reason why the snapshot takes
+	// no more writes. Later refs to one index win. Calls come one at a time.
+	// An error that is ErrFull recorded nothing; after any other the outcome
+	// is unknown.
+	Commit(ctx context.Context, c *Commit) (verdicts []error, err error)
+	// MarkDamaged records that the bytes at a location are bad, if the
+	// record is still there.
+	MarkDamaged(ctx context.Context, id block.ID, loc Location) error
+}
+
+var (
+	// ErrFull says that there is no room; nothing was written.
+	ErrFull = errors.New("no space left")
+	// ErrMissed says that a block thought to be stored is not.
+	ErrMissed = errors.New("block is not stored")
+	// ErrNotFound says that no record has the id.
+	ErrNotFound = errors.New("no such record")
+	// ErrClosed says that the store is closed.
+	ErrClosed = errors.New("store is closed")
+)

@@ -1,0 +1,103 @@
+package blockstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"shale/internal/block"
+)
+
+// A DamagedError reports a record whose stored bytes are not those written.
+type DamagedError struct {
+	ID       block.ID
+	Location Location
+	Why      string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("record %v in container %d at offset %d is damaged: %s", e.ID, e.Location.Container, e.Location.Offset, e.Why)
+}
+
+// Read fills buf, of block.Size bytes, with the block. The bytes have been
+// checked against what was written; if they differ the error is a
+// *DamagedError, the damage is recorded, and the next write of the same block
+// stores it anew. ErrNotFound if there is no such block.
+func (s *Store) Read(ctx context.Context, id block.ID, buf []byte) error {
+	loc, found, err := s.index.Locate(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return ErrNotFound
+	}
+	s.stats.BlocksRead.Add(1)
+	if loc.Codec == CodecRaw && loc.Length != block.Size {
+		return s.damaged(ctx, id, loc, "stored length is not a block's")
+	}
+	if err := s.read(ctx, id, loc, buf[:loc.Length]); err != nil {
+		return err
+	}
+	if loc.Codec == CodecZero {
+		clear(buf)
+	}
+	return nil
+}
+
+// ReadNode reads a map node. Errors as for Read.
+func (s *Store) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
+	loc, found, err := s.index.Locate(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, ErrNotFound
+	}
+	if loc.Length > block.Size {
+		return nil, s.damaged(ctx, id, loc, "stored length is beyond any record's")
+	}
+	buf := make([]byte, loc.Length)
+	if err := s.read(ctx, id, loc, buf); err != nil {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// read fills payload from the location and checks it. What looks damaged is
+// read once more past every cache before it is believed to be.
+func (s *Store) read(ctx context.Context, id block.ID, loc Location, payload []byte) error {
+	if loc.Damaged {
+		return &DamagedError{id, loc, "found before"}
+	}
+	err := s.medium.ReadAt(ctx, loc.Container, payload, loc.Offset)
+	if err == nil && checksum(id, payload) == loc.CRC {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	err = s.medium.ReadAtSource(ctx, loc.Container, payload, loc.Offset)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EIO), errors.Is(err, fs.ErrNotExist):
+		return s.damaged(ctx, id, loc, err.Error())
+	case err != nil: // not the record's fault
+		return fmt.Errorf("read record %v: %w", id, err)
+	case checksum(id, payload) != loc.CRC:
+		return s.damaged(ctx, id, loc, "checksum mismatch")
+	}
+	return nil
+}
+
+// damaged records damage and gives its error.
+func (s *Store) damaged(ctx context.Context, id block.ID, loc Location, why string) error {
+	s.stats.DamagedReads.Add(1)
+	e := &DamagedError{id, loc, why}
+	s.log.ErrorContext(ctx, "damaged record", "block_id", id.String(), "segment", int64(loc.Container), "offset", loc.Offset, "err", why)
+	if err := s.index.MarkDamaged(context.WithoutCancel(ctx), id, loc); err != nil {
+		s.log.ErrorContext(ctx, "damage could not be recorded", "block_id", id.String(), "err", err)
+	}
+	return e
+}

@@ -1,0 +1,86 @@
+package segment
+
+import (
+	"errors"
+	"sync"
+
+	"shale/internal/blockstore"
+	"shale/internal/vfs"
+)
+
+// maxHandles bounds the segments kept open for reading.
+const maxHandles = 256
+
+// handles keeps segments open for reading.
+type handles struct {
+	fs vfs.FS
+
+	mu   sync.Mutex
+	open map[blockstore.ContainerID]*handle
+	tick int64
+}
+
+type handle struct {
+	file vfs.File
+	refs int   // readers at work
+	used int64 // the tick of the last use
+}
+
+func (h *handles) init(fs vfs.FS) {
+	h.fs = fs
+	h.open = make(map[blockstore.ContainerID]*handle)
+}
+
+// use calls read with the open segment.
+func (h *handles) use(c blockstore.ContainerID, read func(vfs.File) error) error {
+	h.mu.Lock()
+	e := h.open[c]
+	if e == nil {
+		f, err := h.fs.Open(fileName(c))
+		if err != nil {
+			h.mu.Unlock()
+			return err
+		}
+		h.evict()
+		e = &handle{file: f}
+		h.open[c] = e
+	}
+	h.tick++
+	e.used = h.tick
+	e.refs++
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		e.refs--
+		h.mu.Unlock()
+	}()
+	return read(e.file)
+}
+
+// evict closes the least recently used segment if too many are open.
+func (h *handles) evict() {
+	if len(h.open) < maxHandles {
+		return
+	}
+	oldest := blockstore.ContainerID(0)
+	for c, e := range h.open {
+		if e.refs == 0 && (oldest == 0 || e.used < h.open[oldest].used) {
+			oldest = c
+		}
+	}
+	if oldest != 0 {
+		_ = h.open[oldest].file.Close() // opened for reading only
+		delete(h.open, oldest)
+	}
+}
+
+func (h *handles) close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, e := range h.open {
+		errs = append(errs, e.file.Close())
+	}
+	clear(h.open)
+	return errors.Join(errs...)
+}

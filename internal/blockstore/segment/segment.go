@@ -1,0 +1,361 @@
+// Package segment is the block store's medium on a local disk: append-only
+// files in one folder, each up to a GiB, written by one batch after another.
+//
+// What the catalog has committed is the truth: a segment ends at its committed
+// length. What lies beyond is the torn tail of a batch that nobody was told
+// about, and is cut when the folder is opened. What is wrong below it is
+// damage, found by the checksum of each read, and never cut.
+package segment
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"shale/internal/blockstore"
+	"shale/internal/vfs"
+)
+
+const (
+	// MaxSize is where a segment is closed, in bytes.
+	MaxSize = 1 << 30
+	// reserve is the room that is left to the catalog and to the operator:
+	// writes are refused before the disk is full to the last byte.
+	reserve = 64 << 20
+
+	suffix       = ".seg"
+	headerSize   = 4096
+	headerMagic  = "shaleseg"
+	version      = 1
+	headerLength = 44 // of the header that is not zero
+)
+
+// The header of a segment (docs/formats.md, Segment): one page of 4,096 bytes.
+// Integers are little-endian.
+//
+//	offset  size  field
+//	     0     8  magic "shaleseg"
+//	     8     2  version, 1
+//	    10     6  reserved, zero
+//	    16     8  number of the segment
+//	    24    16  salt, random
+//	    40     4  CRC-32C of bytes 0 to 39
+//	    44  4052  zero
+func encodeHeader(c blockstore.ContainerID, salt [16]byte) []byte {
+	b := make([]byte, headerSize)
+	copy(b, headerMagic)
+	binary.LittleEndian.PutUint16(b[8:], version)
+	binary.LittleEndian.PutUint64(b[16:], uint64(c))
+	copy(b[24:], salt[:])
+	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// decodeHeader gives the salt of the segment's header.
+func decodeHeader(c blockstore.ContainerID, b []byte) ([16]byte, error) {
+	corrupt := func(why string) ([16]byte, error) {
+		return [16]byte{}, &blockstore.CorruptError{Container: c, Why: why}
+	}
+	switch {
+	case len(b) != headerSize:
+		return corrupt(fmt.Sprintf("segment header of %d bytes", len(b)))
+	case string(b[:8]) != headerMagic:
+		return corrupt("no segment header")
+	case binary.LittleEndian.Uint16(b[8:]) != version:
+		return corrupt(fmt.Sprintf("unknown segment version %d", binary.LittleEndian.Uint16(b[8:])))
+	case binary.LittleEndian.Uint32(b[40:]) != crc32.Checksum(b[:40], crc32.MakeTable(crc32.Castagnoli)):
+		return corrupt("segment header checksum mismatch")
+	case binary.LittleEndian.Uint64(b[16:]) != uint64(c):
+		return corrupt("header of another segment")
+	}
+	for _, z := range [][]byte{b[10:16], b[headerLength:]} {
+		for _, x := range z {
+			if x != 0 {
+				return corrupt("reserved bytes are set")
+			}
+		}
+	}
+	return [16]byte(b[24:40]), nil
+}
+
+func fileName(c blockstore.ContainerID) string { return fmt.Sprintf("%016x%s", int64(c), suffix) }
+
+func parseName(name string) (blockstore.ContainerID, bool) {
+	n, err := strconv.ParseInt(strings.TrimSuffix(name, suffix), 16, 64)
+	if err != nil || fileName(blockstore.ContainerID(n)) != name || n <= 0 {
+		return 0, false
+	}
+	return blockstore.ContainerID(n), true
+}
+
+// Options are what a Store is opened with.
+type Options struct {
+	FS vfs.FS
+	// Committed has the length of every segment that the catalog names.
+	Committed map[blockstore.ContainerID]int64
+	Logger    *slog.Logger // nil discards
+	// MaxSize closes a segment; 0 means the constant of that name. Tests make
+	// it small.
+	MaxSize int64
+}
+
+// A Store is a folder of segments; it implements blockstore.Medium.
+type Store struct {
+	fs      vfs.FS
+	log     *slog.Logger
+	maxSize int64
+
+	// active is the segment that is appended to, nil until the first append
+	// after a start that found none to go on with. Only Append touches it.
+	active *active
+	last   blockstore.ContainerID // highest number in use; Append's
+
+	files handles
+}
+
+type active struct {
+	id   blockstore.ContainerID
+	salt [16]byte
+	file vfs.File
+	end  int64 // where the next batch goes
+}
+
+var _ blockstore.Medium = (*Store)(nil)
+
+// Open opens the folder: it cuts the torn tail of the last segment, removes a
+// segment that was begun and never committed to, and refuses a folder that
+// holds more than a crash can leave there, which means that the catalog is
+// older than the segments.
+func Open(o Options) (*Store, error) {
+	s := &Store{fs: o.FS, log: o.Logger, maxSize: o.MaxSize}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.maxSize == 0 {
+		s.maxSize = MaxSize
+	}
+	s.files.init(o.FS)
+	for c := range o.Committed {
+		s.last = max(s.last, c)
+	}
+	if err := s.removeUncommitted(o.Committed); err != nil {
+		return nil, err
+	}
+	for c, length := range o.Committed {
+		s.checkLength(c, length)
+	}
+	if s.last > 0 {
+		if err := s.resume(s.last, o.Committed[s.last]); err != nil {
+			return nil, fmt.Errorf("open segment %d: %w", s.last, err)
+		}
+	}
+	return s, nil
+}
+
+// removeUncommitted removes a segment that was begun just before a crash: it
+// has the next number, and its first batch was never committed. Any other
+// segment that the catalog does not know means that the catalog is older than
+// the segments; then nothing is touched.
+func (s *Store) removeUncommitted(committed map[blockstore.ContainerID]int64) error {
+	names, err := s.fs.List()
+	if err != nil {
+		return fmt.Errorf("list segments: %w", err)
+	}
+	var unknown []string
+	for _, name := range names {
+		c, ok := parseName(name)
+		if !ok {
+			s.log.Warn("file among the segments is not one of them", "file", name)
+		} else if _, known := committed[c]; !known {
+			unknown = append(unknown, name)
+		}
+	}
+	switch {
+	case len(unknown) == 0:
+		return nil
+	case len(unknown) > 1 || unknown[0] != fileName(s.last+1):
+		return fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
+			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
+	}
+	if size, err := s.size(unknown[0]); err != nil || size > headerSize+blockstore.MaxUncommitted {
+		return errors.Join(err, &StaleError{unknown[0], size, 0})
+	}
+	if err := errors.Join(s.fs.Remove(unknown[0]), s.fs.SyncDir()); err != nil {
+		return fmt.Errorf("remove uncommitted segment: %w", err)
+	}
+	return nil
+}
+
+// A StaleError says that a segment holds more bytes after its committed length
+// than a crash can leave there: the catalog is an old one.
+type StaleError struct {
+	Name            string
+	Size, Committed int64
+}
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("segment %s has %d bytes, of which the catalog knows %d: the catalog is older than the segments; "+
+		"put the right one back; nothing was changed", e.Name, e.Size, e.Committed)
+}
+
+func (s *Store) size(name string) (int64, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.Size()
+	return size, errors.Join(err, f.Close())
+}
+
+// checkLength reports a segment that is missing or too short. The rest of the
+// store stays readable; reads of what is gone fail one by one.
+func (s *Store) checkLength(c blockstore.ContainerID, length int64) {
+	size, err := s.size(fileName(c))
+	if err != nil || size < length {
+		s.log.Error("segment is shorter than what was committed to it", "segment", int64(c), "size", size, "committed", length, "err", err)
+	}
+}
+
+// resume goes on with the last segment, if it is sound and has room.
+func (s *Store) resume(c blockstore.ContainerID, length int64) error {
+	if length+headerSize > s.maxSize {
+		return nil
+	}
+	f, err := s.fs.OpenWrite(fileName(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // reported by checkLength
+	}
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	header := make([]byte, headerSize)
+	salt, err := [16]byte{}, io.ErrUnexpectedEOF
+	if size >= length {
+		if _, err = f.ReadAt(header, 0); err == nil {
+			salt, err = decodeHeader(c, header)
+		}
+	}
+	if err != nil {
+		s.log.Error("segment is not appended to any more", "segment", int64(c), "err", err)
+		return f.Close()
+	}
+	if size > length+blockstore.MaxUncommitted {
+		return errors.Join(&StaleError{fileName(c), size, length}, f.Close())
+	}
+	if size > length {
+		if err := errors.Join(f.Truncate(length), f.Sync()); err != nil {
+			return errors.Join(fmt.Errorf("cut torn tail: %w", err), f.Close())
+		}
+	}
+	s.active = &active{id: c, salt: salt, file: f, end: length}
+	return nil
+}
+
+// create begins a new segment. Its name and header are durable on return.
+func (s *Store) create() (*active, error) {
+	a := &active{id: s.last + 1, end: headerSize}
+	if _, err := rand.Read(a.salt[:]); err != nil {
+		return nil, err
+	}
+	f, err := s.fs.Create(fileName(a.id))
+	if noSpace(err) {
+		return nil, blockstore.ErrFull
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.WriteAt([][]byte{encodeHeader(a.id, a.salt)}, 0); err != nil {
+		undone := errors.Join(f.Close(), s.fs.Remove(fileName(a.id)))
+		if noSpace(err) && undone == nil {
+			return nil, blockstore.ErrFull
+		}
+		return nil, errors.Join(err, undone)
+	}
+	if err := errors.Join(f.Sync(), s.fs.SyncDir()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	a.file = f
+	s.last = a.id
+	return a, nil
+}
+
+// Append implements blockstore.Medium.
+func (s *Store) Append(_ context.Context, size int64, build func(blockstore.Place) [][]byte) (blockstore.Place, error) {
+	free, err := s.fs.Free()
+	if err != nil {
+		return blockstore.Place{}, fmt.Errorf("free space: %w", err)
+	}
+	if free < uint64(size)+headerSize+reserve {
+		return blockstore.Place{}, blockstore.ErrFull
+	}
+	if a := s.active; a != nil && a.end > headerSize && a.end+size > s.maxSize {
+		s.active = nil
+		if err := a.file.Close(); err != nil {
+			return blockstore.Place{}, fmt.Errorf("close segment %d: %w", a.id, err)
+		}
+	}
+	if s.active == nil {
+		a, err := s.create()
+		if err != nil {
+			return blockstore.Place{}, fmt.Errorf("begin segment %d: %w", s.last+1, err)
+		}
+		s.active = a
+	}
+	a := s.active
+	p := blockstore.Place{Container: a.id, Offset: a.end, Salt: a.salt}
+	if err := a.file.WriteAt(build(p), a.end); noSpace(err) {
+		// What was written lies beyond the committed length, where the next
+		// batch will be written over it.
+		return blockstore.Place{}, blockstore.ErrFull
+	} else if err != nil {
+		return blockstore.Place{}, fmt.Errorf("write segment %d at %d: %w", a.id, a.end, err)
+	}
+	if err := a.file.Sync(); err != nil {
+		return blockstore.Place{}, fmt.Errorf("sync segment %d: %w", a.id, err)
+	}
+	a.end += size
+	return p, nil
+}
+
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// ReadAt implements blockstore.Medium.
+func (s *Store) ReadAt(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
+	return s.files.use(c, func(f vfs.File) error {
+		_, err := f.ReadAt(p, off)
+		return err
+	})
+}
+
+// ReadAtSource implements blockstore.Medium.
+func (s *Store) ReadAtSource(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
+	return s.files.use(c, func(f vfs.File) error {
+		f.Forget(off, int64(len(p)))
+		_, err := f.ReadAt(p, off)
+		return err
+	})
+}
+
+// Close implements blockstore.Medium.
+func (s *Store) Close() error {
+	err := s.files.close()
+	if s.active != nil {
+		err = errors.Join(err, s.active.file.Close())
+	}
+	return err
+}

@@ -1,0 +1,259 @@
+package segment_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"shale/internal/blockstore"
+	"shale/internal/blockstore/segment"
+	"shale/internal/vfs"
+)
+
+// folder is a folder of segments and what a catalog would say of it.
+type folder struct {
+	testing.TB
+	dir       string
+	committed map[blockstore.ContainerID]int64
+	max       int64
+}
+
+func newFolder(t testing.TB) *folder {
+	return &folder{TB: t, dir: t.TempDir(), committed: make(map[blockstore.ContainerID]int64)}
+}
+
+func (f *folder) open() (*segment.Store, error) {
+	return segment.Open(segment.Options{FS: vfs.Dir(f.dir), Committed: f.committed, MaxSize: f.max})
+}
+
+func (f *folder) mustOpen() *segment.Store {
+	f.Helper()
+	s, err := f.open()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// page is a page of the byte.
+func page(b byte) []byte { return bytes.Repeat([]byte{b}, 4096) }
+
+// append appends a batch of two pages and, if told to, commits it.
+func (f *folder) append(s *segment.Store, b byte, commit bool) blockstore.Place {
+	f.Helper()
+	p, err := s.Append(f.Context(), 2*4096, func(blockstore.Place) [][]byte { return [][]byte{page(b), page(b)} })
+	if err != nil {
+		f.Fatalf("Append: %v", err)
+	}
+	if commit {
+		f.committed[p.Container] = p.Offset + 2*4096
+	}
+	return p
+}
+
+// check reads the batch back.
+func (f *folder) check(s *segment.Store, p blockstore.Place, b byte) {
+	f.Helper()
+	got := make([]byte, 2*4096)
+	if err := s.ReadAt(f.Context(), p.Container, got, p.Offset); err != nil || !bytes.Equal(got, append(page(b), page(b)...)) {
+		f.Errorf("batch %q at %+v does not read back: %v", b, p, err)
+	}
+}
+
+func (f *folder) size(c blockstore.ContainerID) int64 {
+	f.Helper()
+	info, err := os.Stat(f.file(c))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return info.Size()
+}
+
+func (f *folder) file(c blockstore.ContainerID) string {
+	files, _ := filepath.Glob(filepath.Join(f.dir, "*.seg"))
+	return files[c-1]
+}
+
+// What was not committed is cut, and what was is never touched.
+func TestTornTail(t *testing.T) {
+	f := newFolder(t)
+	s := f.mustOpen()
+	a := f.append(s, 'a', true)
+	f.append(s, 'b', false) // the crash is here
+	before := f.size(1)
+	s = f.mustOpen()
+	if got, want := f.size(1), f.committed[1]; got != want || got >= before {
+		t.Errorf("after the cut the segment has %d bytes, want %d (it had %d)", got, want, before)
+	}
+	c := f.append(s, 'c', true)
+	if c.Container != a.Container || c.Offset != a.Offset+2*4096 {
+		t.Errorf("the next batch is at %+v, want right after the first, at %+v", c, a)
+	}
+	f.check(s, a, 'a')
+	f.check(s, c, 'c')
+}
+
+// A segment whose first batch was never committed goes, with its name.
+func TestUncommittedSegment(t *testing.T) {
+	f := newFolder(t)
+	f.append(f.mustOpen(), 'a', false)
+	s := f.mustOpen()
+	if names, _ := vfs.Dir(f.dir).List(); len(names) != 0 {
+		t.Errorf("files left: %v", names)
+	}
+	f.check(s, f.append(s, 'b', true), 'b')
+}
+
+// A catalog that is older than the segments must not make them go.
+func TestOlderCatalogIsRefused(t *testing.T) {
+	f := newFolder(t)
+	f.max = 3 * 4096 // one batch each
+	s := f.mustOpen()
+	for _, b := range []byte("abc") {
+		f.append(s, b, true)
+	}
+	old := map[blockstore.ContainerID]int64{1: f.committed[1]}
+	f.committed = old
+	if _, err := f.open(); err == nil {
+		t.Fatal("opened with a catalog that knows one segment of three")
+	}
+	if names, _ := vfs.Dir(f.dir).List(); len(names) != 3 {
+		t.Errorf("%d segments left, want 3", len(names))
+	}
+}
+
+// Nor must what a crash cannot have left there be taken for a torn tail.
+func TestTooLongATailIsRefused(t *testing.T) {
+	for _, committed := range []int64{0, segment.HeaderSize} {
+		f := newFolder(t)
+		f.append(f.mustOpen(), 'a', false)
+		if committed > 0 {
+			f.committed[1] = committed
+		}
+		length := committed + segment.HeaderSize + blockstore.MaxUncommitted + 1
+		if err := os.Truncate(f.file(1), length); err != nil {
+			t.Fatal(err)
+		}
+		var stale *segment.StaleError
+		if _, err := f.open(); !errors.As(err, &stale) {
+			t.Errorf("committed %d: got %v, want a *StaleError", committed, err)
+		}
+		if got := f.size(1); got != length {
+			t.Errorf("committed %d: the segment has %d bytes, want all %d still", committed, got, length)
+		}
+	}
+}
+
+func TestSegmentsAreClosedAtTheirSize(t *testing.T) {
+	f := newFolder(t)
+	f.max = 6 * 4096 // two batches
+	s := f.mustOpen()
+	var places []blockstore.Place
+	for _, b := range []byte("abcde") {
+		places = append(places, f.append(s, b, true))
+	}
+	s = f.mustOpen()
+	places = append(places, f.append(s, 'f', true))
+	containers := make([]blockstore.ContainerID, len(places))
+	for i, p := range places {
+		containers[i] = p.Container
+		f.check(s, p, "abcdef"[i])
+	}
+	if want := []blockstore.ContainerID{1, 1, 2, 2, 3, 3}; !slices.Equal(containers, want) {
+		t.Errorf("batches went to segments %v, want %v", containers, want)
+	}
+	if places[0].Salt == places[2].Salt {
+		t.Error("two segments have one salt")
+	}
+}
+
+// A segment with a damaged header, or shorter than committed, is not appended
+// to, is not cut, and the rest of the store works.
+func TestDamagedSegment(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"header": func(path string) error {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			b[30] ^= 1
+			return os.WriteFile(path, b, 0o600)
+		},
+		"too short": func(path string) error { return os.Truncate(path, 2*4096) },
+		"gone":      os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFolder(t)
+			p := f.append(f.mustOpen(), 'a', true)
+			if err := damage(f.file(1)); err != nil {
+				t.Fatal(err)
+			}
+			s := f.mustOpen()
+			b := f.append(s, 'b', true)
+			if b.Container != 2 {
+				t.Errorf("appended to segment %d, want a new one", b.Container)
+			}
+			f.check(s, b, 'b')
+			err := s.ReadAt(t.Context(), p.Container, make([]byte, 2*4096), p.Offset)
+			switch name {
+			case "header":
+				f.check(s, p, 'a')
+			case "too short":
+				if !errors.Is(err, io.EOF) {
+					t.Errorf("ReadAt: got %v, want EOF", err)
+				}
+			case "gone":
+				if !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("ReadAt: got %v, want that it does not exist", err)
+				}
+			}
+		})
+	}
+}
+
+// More segments than may be open at a time can be read, all of them.
+func TestManySegments(t *testing.T) {
+	f := newFolder(t)
+	f.max = 3 * 4096
+	s := f.mustOpen()
+	var places []blockstore.Place
+	for i := range segment.MaxHandles + 20 {
+		places = append(places, f.append(s, byte(i), true))
+	}
+	for range 2 {
+		for i, p := range places {
+			f.check(s, p, byte(i))
+		}
+	}
+}
+
+func TestHeaderFlippedBit(t *testing.T) {
+	salt := [16]byte{1, 2, 3}
+	good := segment.EncodeHeader(5, salt)
+	if got, err := segment.DecodeHeader(5, good); err != nil || got != salt {
+		t.Fatalf("DecodeHeader: %v, %v", got, err)
+	}
+	for bit := range len(good) * 8 {
+		bad := slices.Clone(good)
+		bad[bit/8] ^= 1 << (bit % 8)
+		var corrupt *blockstore.CorruptError
+		if _, err := segment.DecodeHeader(5, bad); !errors.As(err, &corrupt) || corrupt.Container != 5 {
+			t.Errorf("bit %d flipped: got %v, want a *CorruptError for segment 5", bit, err)
+		}
+	}
+}
+
+func FuzzHeader(f *testing.F) {
+	f.Add(segment.EncodeHeader(5, [16]byte{9}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		salt, err := segment.DecodeHeader(5, b)
+		if err == nil && !bytes.Equal(segment.EncodeHeader(5, salt), b) {
+			t.Error("decoded header encodes differently")
+		}
+	})
+}

@@ -1,0 +1,134 @@
+// Package blockstore keeps blocks and map nodes by id: durable, deduplicated,
+// checked on every read. The engine here is the same over every Medium (local
+// segment files; an object store) and asks an Index (the catalog) where things
+// are.
+//
+// A batch is what one group commit makes durable. It passes two stages, each
+// a goroutine: append writes the payloads to the medium and syncs them, commit
+// records them in the index in one synced transaction. While one batch syncs
+// the next fills, while one is recorded the next is written, and nobody ever
+// waits for a timer. A write is acknowledged after the second stage. The index
+// names nothing that was not synced before, so there is nothing to replay
+// after a crash.
+//
+// A Store is safe for concurrent use.
+package blockstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"shale/internal/block"
+)
+
+const (
+	// maxBatch closes a batch: beyond 8 MiB only latency grows.
+	maxBatch = 8 << 20
+	// queueLength bounds the writes that wait for a batch. Their bodies are
+	// bounded by who reads them.
+	queueLength = 256
+	// MaxUncommitted bounds the bytes that a medium can hold beyond what the
+	// index has committed: the three batches that can be on their way (one
+	// being recorded, one waiting for that, one being appended), each at most
+	// one job longer than maxBatch, with room to spare.
+	MaxUncommitted = 6 * maxBatch
+)
+
+// Options are what a Store is made of.
+type Options struct {
+	Medium Medium
+	Index  Index
+	Logger *slog.Logger // nil discards
+}
+
+// A Store is the engine. Make one with New.
+type Store struct {
+	medium Medium
+	index  Index
+	log    *slog.Logger
+
+	queue   chan *job
+	commits chan *batch
+	done    sync.WaitGroup
+	stopped atomic.Pointer[StoppedError]
+
+	closing sync.RWMutex // held for reading while a job is put into the queue
+	closed  bool
+
+	inflight struct {
+		sync.Mutex
+		ids map[block.ID]int // appended or being appended, not yet recorded
+	}
+
+	stats Stats
+}
+
+// Stats counts what a Store has done since it was made.
+type Stats struct {
+	Batches      atomic.Int64 // committed
+	BytesStored  atomic.Int64 // appended to the medium, frames included
+	DedupHits    atomic.Int64 // writes whose block was stored already
+	BlocksStored atomic.Int64 // writes whose block was not
+	BlocksRead   atomic.Int64
+	DamagedReads atomic.Int64 // reads that found damage
+}
+
+// A StoppedError says why a store takes no more writes.
+type StoppedError struct{ Cause error }
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("store takes no more writes after: %v", e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *StoppedError) Unwrap() error { return e.Cause }
+
+// New starts a store. Close stops it.
+func New(o Options) *Store {
+	s := &Store{
+		medium: o.Medium, index: o.Index, log: o.Logger,
+		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.inflight.ids = make(map[block.ID]int)
+	s.done.Go(s.appendBatches)
+	s.done.Go(s.commitBatches)
+	return s
+}
+
+// Close refuses new writes, waits for those on their way and closes the
+// medium.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	s.closed = true
+	close(s.queue)
+	s.closing.Unlock()
+	s.done.Wait()
+	return s.medium.Close()
+}
+
+// Err says why the store takes no more writes, or is nil.
+func (s *Store) Err() error {
+	if e := s.stopped.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// Stats gives the counters, which go on counting.
+func (s *Store) Stats() *Stats { return &s.stats }
+
+// stop ends all writing for good: after a failed write, sync or commit nobody
+// knows what is on the disk, and trying again can only pretend to know.
+func (s *Store) stop(ctx context.Context, cause error) error {
+	e := &StoppedError{cause}
+	if s.stopped.CompareAndSwap(nil, e) {
+		s.log.ErrorContext(ctx, "store stopped taking writes; restart the server once the disk is sound", "err", cause)
+	}
+	return s.stopped.Load()
+}

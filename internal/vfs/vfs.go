@@ -1,0 +1,166 @@
+// Package vfs is the block store's only way to the disk: one interface over
+// one folder, so that tests can put a disk that fails under it.
+package vfs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// An FS is one folder of files. Its methods may be called concurrently.
+type FS interface {
+	// Create makes a new file for reading and writing; an existing one is an
+	// error. Neither the file nor its name is durable before File.Sync and
+	// SyncDir.
+	Create(name string) (File, error)
+	// Open opens a file for reading.
+	Open(name string) (File, error)
+	// OpenWrite opens a file for reading and writing.
+	OpenWrite(name string) (File, error)
+	// Remove removes a file's name, durably after SyncDir.
+	Remove(name string) error
+	// List gives the names of all files, in lexical order.
+	List() ([]string, error)
+	// SyncDir makes creations and removals durable.
+	SyncDir() error
+	// Free is the number of bytes that may still be written.
+	Free() (uint64, error)
+}
+
+// A File is an open file. Reads may run concurrently with each other and with
+// one writer; WriteAt, Sync and Truncate are for one caller at a time.
+type File interface {
+	// ReadAt fills p from offset off, or fails.
+	ReadAt(p []byte, off int64) (int, error)
+	// WriteAt writes the pieces one after another from offset off.
+	WriteAt(pieces [][]byte, off int64) error
+	// Sync makes all that was written durable, with the length needed to read
+	// it back (fdatasync). After an error nothing is known about any byte
+	// written since the last success, and a later success proves nothing.
+	Sync() error
+	// Truncate sets the length, durably after Sync.
+	Truncate(size int64) error
+	// Size is the length in bytes.
+	Size() (int64, error)
+	// Forget drops the file's synced pages from the page cache, so that the
+	// next read comes from the disk itself. It is advice and never fails.
+	Forget(off, length int64)
+	Close() error
+}
+
+// Dir is the FS of a real folder. Files are made with mode 0600.
+type Dir string
+
+var _ FS = Dir("")
+
+func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
+
+// Create implements FS.
+func (d Dir) Create(name string) (File, error) {
+	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+}
+
+// Open implements FS.
+func (d Dir) Open(name string) (File, error) { return d.open(name, os.O_RDONLY) }
+
+// OpenWrite implements FS.
+func (d Dir) OpenWrite(name string) (File, error) { return d.open(name, os.O_RDWR) }
+
+func (d Dir) open(name string, flag int) (File, error) {
+	f, err := os.OpenFile(d.path(name), flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &file{f}, nil
+}
+
+// Remove implements FS.
+func (d Dir) Remove(name string) error { return os.Remove(d.path(name)) }
+
+// List implements FS.
+func (d Dir) List() ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+// SyncDir implements FS.
+func (d Dir) SyncDir() error {
+	f, err := os.Open(string(d))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// Free implements FS.
+func (d Dir) Free() (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(string(d), &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: string(d), Err: err}
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+type file struct{ *os.File }
+
+// maxPieces is the kernel's limit for one pwritev (IOV_MAX).
+const maxPieces = 1024
+
+func (f *file) WriteAt(pieces [][]byte, off int64) error {
+	fd := int(f.Fd())
+	pieces = append([][]byte(nil), pieces...) // shortened below as they are written
+	for len(pieces) > 0 {
+		n, err := unix.Pwritev(fd, pieces[:min(len(pieces), maxPieces)], off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "pwritev", Path: f.Name(), Err: err}
+		}
+		off += int64(n)
+		for len(pieces) > 0 && n >= len(pieces[0]) {
+			n -= len(pieces[0])
+			pieces = pieces[1:]
+		}
+		if n > 0 {
+			pieces[0] = pieces[0][n:]
+		}
+	}
+	return nil
+}
+
+func (f *file) Sync() error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+		}
+		return nil
+	}
+}
+
+func (f *file) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f *file) Forget(off, length int64) {
+	_ = unix.Fadvise(int(f.Fd()), off, length, unix.FADV_DONTNEED) // advice only
+}
