@@ -1,0 +1,356 @@
+package blockstore_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"shale/internal/block"
+	"shale/internal/blockstore"
+	"shale/internal/blockstore/segment"
+	"shale/internal/snapshot"
+	"shale/internal/snapshot/snapshottest"
+	"shale/internal/vfs"
+	"shale/internal/vfs/errorfs"
+)
+
+// data is a block of the seed.
+func data(seed uint64) []byte {
+	b := make([]byte, block.Size)
+	for i := 0; i < len(b); i += 512 {
+		binary.LittleEndian.PutUint64(b[i:], seed+uint64(i)<<32)
+	}
+	return b
+}
+
+// fixture is a store with one open snapshot, over a disk that can fail.
+type fixture struct {
+	*snapshottest.Env
+	testing.TB
+	disk *errorfs.FS
+	key  int64
+}
+
+func newFixture(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{TB: t}
+	f.Env = snapshottest.NewFS(t, func(fs vfs.FS) vfs.FS {
+		f.disk = errorfs.Wrap(fs)
+		return f.disk
+	})
+	size := int64(1)
+	snap, err := f.Service.Start(t.Context(), snapshottest.Caller, snapshot.StartRequest{VolumeSize: &size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.key = snap.Key
+	return f
+}
+
+func (f *fixture) write(index block.Index, b []byte) error {
+	w := blockstore.Write{Snapshot: f.key, Index: index, ID: sha256.Sum256(b), Data: b}
+	if w.ID == block.ID(block.ZeroDigest) {
+		w.Data = nil
+	}
+	return f.Store.Write(f.Context(), w)
+}
+
+func (f *fixture) mustWrite(index block.Index, b []byte) {
+	f.Helper()
+	if err := f.write(index, b); err != nil {
+		f.Fatalf("Write(%d): %v", index, err)
+	}
+}
+
+// read reads the block and checks that it is the one.
+func (f *fixture) read(want []byte) error {
+	f.Helper()
+	got := make([]byte, block.Size)
+	err := f.Store.Read(f.Context(), sha256.Sum256(want), got)
+	if err == nil && !bytes.Equal(got, want) {
+		f.Error("Read gave wrong bytes")
+	}
+	return err
+}
+
+// stored is the length of all segments in bytes.
+func (f *fixture) stored() int64 {
+	f.Helper()
+	var n int64
+	for _, file := range f.segments() {
+		info, err := os.Stat(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		n += info.Size()
+	}
+	return n
+}
+
+func (f *fixture) segments() []string {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join(f.Dir, "segments", "*.seg"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return files
+}
+
+func TestDeduplication(t *testing.T) {
+	f := newFixture(t)
+	f.mustWrite(0, data(1))
+	before := f.stored()
+	var wg sync.WaitGroup
+	for i := range block.Index(32) {
+		wg.Go(func() { f.mustWrite(i, data(1)) })
+	}
+	wg.Wait()
+	if after := f.stored(); after != before {
+		t.Errorf("32 writes of a stored block: segments grew by %d bytes", after-before)
+	}
+	f.mustWrite(3, make([]byte, block.Size))
+	if grown := f.stored() - before; grown != blockstore.PageSize {
+		t.Errorf("a block of zeros: segments grew by %d bytes, want the frame's %d", grown, blockstore.PageSize)
+	}
+	f.mustWrite(4, make([]byte, block.Size))
+	if grown := f.stored() - before; grown != blockstore.PageSize {
+		t.Errorf("a second block of zeros: segments grew by %d bytes in all", grown)
+	}
+	for _, b := range [][]byte{data(1), make([]byte, block.Size)} {
+		if err := f.read(b); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Many writers of the same new blocks at once: each write is recorded, and all
+// read back.
+func TestParallelWritersOfEqualBlocks(t *testing.T) {
+	f := newFixture(t)
+	var wg sync.WaitGroup
+	for i := range block.Index(64) {
+		wg.Go(func() { f.mustWrite(i, data(uint64(i%8)+1)) })
+	}
+	wg.Wait()
+	pending, err := f.Catalog.Pending(t.Context(), f.key, 0, 100)
+	if err != nil || len(pending) != 64 {
+		t.Fatalf("%d pending blocks, %v, want 64", len(pending), err)
+	}
+	for _, p := range pending {
+		want := data(uint64(p.Index%8) + 1)
+		if p.ID != sha256.Sum256(want) {
+			t.Errorf("block %d is recorded as another", p.Index)
+		}
+		if err := f.read(want); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The outcome of a failed sync is final: the write fails, later ones do too
+// though the disk works again, reads go on, and after a restart everything
+// acknowledged is there.
+func TestFailedSyncIsFinal(t *testing.T) {
+	for _, op := range []errorfs.Op{errorfs.Sync, errorfs.Write} {
+		t.Run(string(op), func(t *testing.T) {
+			f := newFixture(t)
+			f.mustWrite(0, data(1))
+			f.disk.Fail(func(o errorfs.Op, _ string) error {
+				if o == op {
+					return syscall.EIO
+				}
+				return nil
+			})
+			var stopped *blockstore.StoppedError
+			if err := f.write(1, data(2)); !errors.As(err, &stopped) || !errors.Is(err, syscall.EIO) {
+				t.Errorf("write with a failing disk: got %v, want a *StoppedError for EIO", err)
+			}
+			f.disk.Fail(nil)
+			if err := f.write(1, data(2)); !errors.As(err, &stopped) {
+				t.Errorf("write after it: got %v, want a *StoppedError", err)
+			}
+			if err := f.Service.Ready(); !errors.As(err, &stopped) {
+				t.Errorf("Ready: got %v, want a *StoppedError", err)
+			}
+			if err := f.read(data(1)); err != nil {
+				t.Errorf("read after it: %v", err)
+			}
+			f.Restart(t)
+			f.mustWrite(1, data(2))
+			for seed := range uint64(2) {
+				if err := f.read(data(seed + 1)); err != nil {
+					t.Errorf("after a restart: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A full disk refuses writes cleanly, reads go on, and room makes writes
+// possible again.
+func TestFullDisk(t *testing.T) {
+	enospc := func(op errorfs.Op) func(errorfs.Op, string) error {
+		return func(o errorfs.Op, _ string) error {
+			if o == op {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+	}
+	for name, fill := range map[string]func(*errorfs.FS){
+		"no space before writing": func(d *errorfs.FS) { d.SetFree(1 << 20) },
+		"no space in the write":   func(d *errorfs.FS) { d.Fail(enospc(errorfs.Write)) },
+		"no space for a segment":  func(d *errorfs.FS) { d.Fail(enospc(errorfs.Create)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			if name != "no space for a segment" {
+				f.mustWrite(0, data(1))
+			}
+			fill(f.disk)
+			if err := f.write(1, data(2)); !errors.Is(err, blockstore.ErrFull) {
+				t.Errorf("write: got %v, want ErrFull", err)
+			}
+			if err := f.Service.Ready(); err != nil {
+				t.Errorf("Ready: %v", err)
+			}
+			f.disk.Fail(nil)
+			f.disk.SetFree(1 << 40)
+			f.mustWrite(0, data(1))
+			f.mustWrite(1, data(2))
+			for seed := range uint64(2) {
+				if err := f.read(data(seed + 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// flip flips one bit of the only segment, at the end of which the last block
+// stands.
+func (f *fixture) flip(fromEnd int64) {
+	f.Helper()
+	file, err := os.OpenFile(f.segments()[0], os.O_RDWR, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var b [1]byte
+	if _, err := file.ReadAt(b[:], info.Size()-fromEnd); err != nil {
+		f.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := file.WriteAt(b[:], info.Size()-fromEnd); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// A flipped bit is an error and never wrong bytes, other blocks stay readable,
+// and writing the same content again heals it.
+func TestDamageAndHealing(t *testing.T) {
+	f := newFixture(t)
+	f.mustWrite(0, data(1))
+	f.mustWrite(1, data(2)) // a batch of its own, as data(1) has been acknowledged
+	f.flip(block.Size / 2)
+	var damaged *blockstore.DamagedError
+	for range 2 { // the second time it is known
+		if err := f.read(data(2)); !errors.As(err, &damaged) {
+			t.Fatalf("read of the damaged block: got %v, want a *DamagedError", err)
+		}
+	}
+	if err := f.read(data(1)); err != nil {
+		t.Errorf("read of the other block: %v", err)
+	}
+	f.mustWrite(2, data(2))
+	if err := f.read(data(2)); err != nil {
+		t.Errorf("read after it was written again: %v", err)
+	}
+}
+
+// A read error that passes is not damage.
+func TestPassingReadError(t *testing.T) {
+	f := newFixture(t)
+	f.mustWrite(0, data(1))
+	f.disk.Fail(func(o errorfs.Op, _ string) error {
+		if o == errorfs.Read {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	var damaged *blockstore.DamagedError
+	if err := f.read(data(1)); err == nil || errors.As(err, &damaged) {
+		t.Errorf("read with EMFILE: got %v, want an error that is not damage", err)
+	}
+	f.disk.Fail(nil)
+	if err := f.read(data(1)); err != nil {
+		t.Errorf("read after it: %v", err)
+	}
+}
+
+func TestUnknownBlock(t *testing.T) {
+	f := newFixture(t)
+	if err := f.read(data(9)); !errors.Is(err, blockstore.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}
+
+// forgetful is the real index, but claims to have a block that it has not,
+// once.
+type forgetful struct {
+	blockstore.Index
+	once sync.Once
+}
+
+func (x *forgetful) Locate(ctx context.Context, id block.ID) (loc blockstore.Location, found bool, err error) {
+	loc, found, err = x.Index.Locate(ctx, id)
+	x.once.Do(func() { loc, found = blockstore.Location{}, true })
+	return loc, found, err
+}
+
+// A dedup hit whose block turns out not to be stored is stored from the data
+// that the writer still holds.
+func TestHitThatIsNone(t *testing.T) {
+	f := newFixture(t)
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &forgetful{Index: f.Catalog}})
+	t.Cleanup(func() { _ = store.Close() })
+	b := data(1)
+	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, ID: sha256.Sum256(b), Data: b}); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, block.Size)
+	if err := store.Read(t.Context(), sha256.Sum256(b), got); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("Read: %v", err)
+	}
+}
+
+func medium(t *testing.T) blockstore.Medium {
+	t.Helper()
+	m, err := segment.Open(segment.Options{FS: vfs.Dir(t.TempDir())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestClosedStore(t *testing.T) {
+	f := newFixture(t)
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: f.Catalog})
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, ID: block.ID{1}, Data: data(1)}); !errors.Is(err, blockstore.ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}

@@ -1,0 +1,78 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// An AccessKey is what an account signs its requests with.
+type AccessKey struct {
+	ID      string
+	Account string // 12 digits
+	Secret  string
+}
+
+// CreateAccount adds an account and its first access key.
+func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey) error {
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		now := millis(c.now())
+		if _, err := tx.ExecContext(ctx, `INSERT INTO accounts (id, name, created_ms) VALUES (?, ?, ?)`, key.Account, name, now); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO access_keys (id, account, secret, created_ms) VALUES (?, ?, ?, ?)`,
+			key.ID, key.Account, key.Secret, now)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("create account %s: %w", name, err)
+	}
+	return nil
+}
+
+// AccountKey finds the oldest access key of the account with the name.
+func (c *Catalog) AccountKey(ctx context.Context, name string) (AccessKey, bool, error) {
+	return c.accessKey(ctx, `SELECT k.id, k.account, k.secret FROM access_keys k JOIN accounts a ON a.id = k.account
+		WHERE a.name = ? ORDER BY k.created_ms, k.id LIMIT 1`, name)
+}
+
+// AccessKey finds an access key by its ID.
+func (c *Catalog) AccessKey(ctx context.Context, id string) (AccessKey, bool, error) {
+	return c.accessKey(ctx, `SELECT id, account, secret FROM access_keys WHERE id = ?`, id)
+}
+
+func (c *Catalog) accessKey(ctx context.Context, query string, arg any) (AccessKey, bool, error) {
+	var k AccessKey
+	err := c.reader.QueryRowContext(ctx, query, arg).Scan(&k.ID, &k.Account, &k.Secret)
+	if errors.Is(err, sql.ErrNoRows) {
+		return AccessKey{}, false, nil
+	}
+	if err != nil {
+		return AccessKey{}, false, fmt.Errorf("look up access key: %w", err)
+	}
+	return k, true, nil
+}
+
+// Setting gives the setting with the name. If there is none yet it is made
+// first, from what initial returns; of callers that race, all get one value.
+// A nil initial only looks.
+func (c *Catalog) Setting(ctx context.Context, name string, initial func() []byte) (value []byte, found bool, err error) {
+	err = c.update(ctx, func(tx *sql.Tx) error {
+		if initial != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, initial()); err != nil {
+				return err
+			}
+		}
+		err := tx.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = ?`, name).Scan(&value)
+		found = err == nil
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("setting %s: %w", name, err)
+	}
+	return value, found, nil
+}

@@ -1,0 +1,211 @@
+// Package catalog keeps everything small in SQL: accounts, snapshots, tags,
+// the pending writes of open snapshots, and where each block and map node is
+// stored. It implements snapshot.Catalog and blockstore.Index.
+//
+// Every state change is one transaction whose precondition stands in a WHERE
+// clause: of two that race, one finds no row. A method that changes something
+// returns once the change is durable (WAL, synchronous=FULL). Pages carry
+// checksums, so that a bit that flips on the disk is an error and not another
+// value.
+//
+// A Catalog is safe for concurrent use; writers take turns on one connection.
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
+	"github.com/pressly/goose/v3"
+
+	"shale/internal/blockstore"
+	"shale/internal/snapshot"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	// readers is the number of connections that read beside the writer.
+	readers = 4
+	// cachePages is each connection's page cache: 8 MiB, as negative KiB.
+	cachePages = -8 << 10
+	// checksumBytes at the end of each page hold its checksum.
+	checksumBytes = 8
+)
+
+// A Catalog is an open database.
+type Catalog struct {
+	writer *sql.DB // one connection
+	reader *sql.DB
+	now    func() time.Time
+	stmt   statements
+}
+
+var (
+	_ snapshot.Catalog = (*Catalog)(nil)
+	_ blockstore.Index = (*Catalog)(nil)
+)
+
+// A NewerError says that a database was last used by a newer program.
+type NewerError struct {
+	Path              string
+	Version, Supports int64
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("%s has format version %d, this program supports up to %d: use a newer shale; nothing was changed",
+		e.Path, e.Version, e.Supports)
+}
+
+// Open opens the database, makes it if it does not exist and brings it up to
+// date. now is the clock of deadlines.
+func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
+	created, err := create(path)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	c := &Catalog{now: now}
+	if c.writer, err = open(path, writerConn(created), 1); err != nil {
+		return nil, err
+	}
+	if err := c.migrate(ctx, path); err != nil {
+		return nil, errors.Join(err, c.writer.Close())
+	}
+	if c.reader, err = open(path, readerConn, readers); err != nil {
+		return nil, errors.Join(err, c.writer.Close())
+	}
+	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// create makes an empty file for a database that does not exist, so that only
+// its owner can ever read it, or the files that SQLite puts beside it. It
+// reports whether the database has yet to be made.
+func create(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false, err
+	}
+	info, err := f.Stat()
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	if info.Size() > 0 {
+		return false, nil
+	}
+	return true, syncDir(filepath.Dir(path))
+}
+
+func open(path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
+	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String()
+	db, err := driver.Open(name, init)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// writerConn sets up the connection that writes.
+func writerConn(created bool) func(*sqlite3.Conn) error {
+	return func(conn *sqlite3.Conn) error {
+		if created { // while there is no page to rewrite
+			if err := conn.EnableChecksums("main"); err != nil {
+				return err
+			}
+		}
+		return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
+			PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
+	}
+}
+
+// readerConn sets up a connection that only reads.
+func readerConn(conn *sqlite3.Conn) error {
+	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA query_only = on; PRAGMA temp_store = memory;
+		PRAGMA cache_size = %d`, cachePages))
+}
+
+func (c *Catalog) migrate(ctx context.Context, path string) error {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, c.writer, dir)
+	if err != nil {
+		return fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	version, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	sources := p.ListSources()
+	if supports := sources[len(sources)-1].Version; version > supports {
+		return &NewerError{path, version, supports}
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("bring catalog %s up to date: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Close closes the database.
+func (c *Catalog) Close() error {
+	return errors.Join(c.stmt.close(), c.reader.Close(), c.writer.Close())
+}
+
+// update runs f in one transaction, which is durable on return. If f fails
+// nothing is changed. A client that hangs up does not end it half way.
+func (c *Catalog) update(ctx context.Context, f func(*sql.Tx) error) error {
+	ctx = context.WithoutCancel(ctx)
+	tx, err := c.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return full(err)
+	}
+	if err := f(tx); err != nil {
+		return full(errors.Join(err, tx.Rollback()))
+	}
+	return full(tx.Commit())
+}
+
+// full tells a full disk apart from other errors.
+func full(err error) error {
+	if errors.Is(err, sqlite3.FULL) {
+		return fmt.Errorf("catalog: %w", blockstore.ErrFull)
+	}
+	return err
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,0 +1,138 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"shale/internal/block"
+	"shale/internal/blockstore"
+	"shale/internal/snapshot"
+)
+
+// Locate implements blockstore.Index.
+func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location, bool, error) {
+	var loc blockstore.Location
+	err := c.stmt.locate.QueryRowContext(ctx, id[:]).Scan(&loc.Container, &loc.Offset, &loc.Length, &loc.CRC, &loc.Codec, &loc.Damaged)
+	if errors.Is(err, sql.ErrNoRows) {
+		return blockstore.Location{}, false, nil
+	}
+	if err != nil {
+		return blockstore.Location{}, false, fmt.Errorf("locate record %v: %w", id, err)
+	}
+	return loc, true, nil
+}
+
+// Commit implements blockstore.Index.
+func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, error) {
+	verdicts := make([]error, len(b.Refs))
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		if b.Container != 0 {
+			if _, err := tx.StmtContext(ctx, c.stmt.putContainer).ExecContext(ctx, b.Container, b.Committed); err != nil {
+				return fmt.Errorf("record container %d: %w", b.Container, err)
+			}
+		}
+		if len(b.Stored) > 0 {
+			put := tx.StmtContext(ctx, c.stmt.putRecord)
+			for i := range b.Stored {
+				s := &b.Stored[i]
+				l := &s.Location
+				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, l.CRC, l.Codec); err != nil {
+					return fmt.Errorf("record location of %v: %w", s.ID, err)
+				}
+			}
+		}
+		return c.commitRefs(ctx, tx, b.Refs, verdicts)
+	})
+	return verdicts, err
+}
+
+// commitRefs records the refs that may be recorded and fills in the verdicts.
+func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.Ref, verdicts []error) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	holds, put := tx.StmtContext(ctx, c.stmt.holds), tx.StmtContext(ctx, c.stmt.putPending)
+	open := make(map[int64]error, 1) // by snapshot: why it takes no writes
+	for i := range refs {
+		r := &refs[i]
+		reason, asked := open[r.Snapshot]
+		if !asked {
+			var err error
+			if reason, err = c.touch(ctx, tx, r.Snapshot); err != nil {
+				return err
+			}
+			open[r.Snapshot] = reason
+		}
+		if reason != nil {
+			verdicts[i] = reason
+			continue
+		}
+		if r.Hit {
+			var one int
+			err := holds.QueryRowContext(ctx, r.ID[:]).Scan(&one)
+			if errors.Is(err, sql.ErrNoRows) {
+				verdicts[i] = blockstore.ErrMissed
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("check block %v: %w", r.ID, err)
+			}
+		}
+		if _, err := put.ExecContext(ctx, r.Snapshot, r.Index, r.ID[:]); err != nil {
+			return fmt.Errorf("record pending block %d: %w", r.Index, err)
+		}
+	}
+	return nil
+}
+
+// touch restarts the snapshot's inactivity timer. reason says why the
+// snapshot takes no writes.
+func (c *Catalog) touch(ctx context.Context, tx *sql.Tx, key int64) (reason, err error) {
+	result, err := tx.StmtContext(ctx, c.stmt.touch).ExecContext(ctx, millis(c.now()), key)
+	if err != nil {
+		return nil, fmt.Errorf("touch snapshot: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 1 {
+		return nil, err
+	}
+	var id string
+	var state snapshot.State
+	err = tx.QueryRowContext(ctx, `SELECT id, state FROM snapshots WHERE key = ?`, key).Scan(&id, &state)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	if state == snapshot.Completing || state == snapshot.Completed {
+		return &snapshot.Error{Code: snapshot.AlreadyCompleted, Snapshot: id}, nil
+	}
+	return &snapshot.Error{Code: snapshot.NotFound, Snapshot: id}, nil // gone, failed, or timed out just now
+}
+
+// MarkDamaged implements blockstore.Index.
+func (c *Catalog) MarkDamaged(ctx context.Context, id block.ID, loc blockstore.Location) error {
+	return c.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE records SET damaged = 1 WHERE id = ? AND container = ? AND pos = ?`,
+			id[:], loc.Container, loc.Offset)
+		return err
+	})
+}
+
+// Containers gives the committed length of every container.
+func (c *Catalog) Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT id, length FROM containers`)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	defer rows.Close()
+	lengths := make(map[blockstore.ContainerID]int64)
+	for rows.Next() {
+		var id blockstore.ContainerID
+		var length int64
+		if err := rows.Scan(&id, &length); err != nil {
+			return nil, fmt.Errorf("list containers: %w", err)
+		}
+		lengths[id] = length
+	}
+	return lengths, rows.Err()
+}

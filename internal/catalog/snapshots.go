@@ -1,0 +1,327 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"shale/internal/block"
+	"shale/internal/snapshot"
+)
+
+// deleted is the state of a snapshot's row from its deletion until the sweep.
+const deleted = 5
+
+type scanner interface{ Scan(dest ...any) error }
+
+// scanSnapshot scans snapshotColumns.
+func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
+	var s snapshot.Snapshot
+	var description sql.NullString
+	var start, completed, timeout, deadline int64
+	var base, root, checksum []byte
+	err := row.Scan(&s.Key, &s.ID, &s.Account, &s.Region, &s.State, &s.Message, &s.ParentID, &s.Lineage, &description, &s.VolumeSize,
+		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	if description.Valid {
+		s.Description = &description.String
+	}
+	s.StartTime, s.CompletedAt, s.Deadline = fromMillis(start), fromMillis(completed), fromMillis(deadline)
+	s.Timeout = time.Duration(timeout) * time.Millisecond
+	if s.Base, err = nullableID(base); err != nil {
+		return snapshot.Snapshot{}, fmt.Errorf("snapshot %s: base: %w", s.ID, err)
+	}
+	if s.Root, err = nullableID(root); err != nil {
+		return snapshot.Snapshot{}, fmt.Errorf("snapshot %s: root: %w", s.ID, err)
+	}
+	if checksum != nil {
+		if len(checksum) != len(block.Digest{}) {
+			return snapshot.Snapshot{}, fmt.Errorf("snapshot %s: claimed checksum of %d bytes", s.ID, len(checksum))
+		}
+		d := block.Digest(checksum)
+		s.Claim.Aggregate = &d
+	}
+	return s, nil
+}
+
+func nullableID(b []byte) (block.ID, error) {
+	if b == nil {
+		return block.ID{}, nil
+	}
+	if len(b) != len(block.ID{}) {
+		return block.ID{}, fmt.Errorf("id of %d bytes", len(b))
+	}
+	return block.ID(b), nil
+}
+
+// idValue is the column value of an ID: NULL for the zero ID.
+func idValue(id block.ID) any {
+	if id.IsZero() {
+		return nil
+	}
+	return id[:]
+}
+
+// Snapshot implements snapshot.Catalog.
+func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+	s, err := scanSnapshot(c.stmt.snapshotByID.QueryRowContext(ctx, id))
+	if errors.Is(err, sql.ErrNoRows) || err == nil && s.State == deleted {
+		return snapshot.Snapshot{}, false, nil
+	}
+	if err == nil {
+		err = c.readTags(ctx, &s)
+	}
+	if err != nil {
+		return snapshot.Snapshot{}, false, fmt.Errorf("read snapshot %s: %w", id, err)
+	}
+	return s, true, nil
+}
+
+// readTags fills in the owner's tags.
+func (c *Catalog) readTags(ctx context.Context, s *snapshot.Snapshot) error {
+	rows, err := c.stmt.tags.QueryContext(ctx, s.Key, s.Account)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var t snapshot.Tag
+		if err := rows.Scan(&t.Key, &t.Value); err != nil {
+			return err
+		}
+		s.Tags = append(s.Tags, t)
+	}
+	return rows.Err()
+}
+
+// list gives the snapshots of a query over snapshotColumns, without tags.
+func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapshot.Snapshot, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	defer rows.Close()
+	var list []snapshot.Snapshot
+	for rows.Next() {
+		s, err := scanSnapshot(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list snapshots: %w", err)
+		}
+		list = append(list, s)
+	}
+	return list, rows.Err()
+}
+
+// Snapshots implements snapshot.Catalog.
+func (c *Catalog) Snapshots(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.Snapshot, error) {
+	list, err := c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state <> 5 ORDER BY start_ms, id LIMIT ?`,
+		account, region, millis(after.Start), after.ID, limit)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if err := c.readTags(ctx, &list[i]); err != nil {
+			return nil, fmt.Errorf("list snapshots: %w", err)
+		}
+	}
+	return list, nil
+}
+
+// Completing implements snapshot.Catalog.
+func (c *Catalog) Completing(ctx context.Context) ([]snapshot.Snapshot, error) {
+	return c.list(ctx, `state = 2 ORDER BY key`)
+}
+
+// Bound implements snapshot.Catalog.
+func (c *Catalog) Bound(ctx context.Context, account, region, token string) ([]byte, snapshot.Snapshot, bool, error) {
+	var request []byte
+	var key int64
+	err := c.reader.QueryRowContext(ctx, `SELECT request, snapshot FROM client_tokens WHERE account = ? AND region = ? AND token = ?`,
+		account, region, token).Scan(&request, &key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, snapshot.Snapshot{}, false, nil
+	}
+	if err != nil {
+		return nil, snapshot.Snapshot{}, false, fmt.Errorf("look up client token: %w", err)
+	}
+	list, err := c.list(ctx, `key = ?`, key)
+	if err != nil || len(list) == 0 { // swept between the two queries
+		return nil, snapshot.Snapshot{}, false, err
+	}
+	return request, list[0], true, nil
+}
+
+// Create implements snapshot.Catalog.
+func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.Snapshot, error) {
+	s := n.Snapshot
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `INSERT INTO snapshots
+			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks)
+			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+			WHERE ?13 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?13 AND state = 3)`,
+			s.ID, s.Account, s.Region, s.ParentID, s.Lineage, s.Description, s.VolumeSize, millis(s.StartTime),
+			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey)
+		if err != nil {
+			return err
+		}
+		if rows, err := result.RowsAffected(); err != nil || rows == 0 {
+			return errors.Join(snapshot.ErrRaced, err)
+		}
+		if s.Key, err = result.LastInsertId(); err != nil {
+			return err
+		}
+		if n.ParentKey == 0 {
+			s.Lineage = s.Key
+			if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET lineage = key WHERE key = ?`, s.Key); err != nil {
+				return err
+			}
+		}
+		for i, t := range s.Tags {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value) VALUES (?, ?, ?, ?, ?)`,
+				s.Key, s.Account, i, t.Key, t.Value); err != nil {
+				return err
+			}
+		}
+		if n.Token == "" {
+			return nil
+		}
+		result, err = tx.ExecContext(ctx, `INSERT INTO client_tokens (account, region, token, request, snapshot) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING`, s.Account, s.Region, n.Token, n.Request, s.Key)
+		if err != nil {
+			return err
+		}
+		if rows, err := result.RowsAffected(); err != nil || rows == 0 {
+			return errors.Join(snapshot.ErrRaced, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return snapshot.Snapshot{}, fmt.Errorf("create snapshot: %w", err)
+	}
+	s.State = snapshot.Open
+	return s, nil
+}
+
+// change runs one conditional UPDATE and reports how many rows it changed.
+func (c *Catalog) change(ctx context.Context, what, query string, args ...any) (int64, error) {
+	var n int64
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	return n, nil
+}
+
+// Seal implements snapshot.Catalog.
+func (c *Catalog) Seal(ctx context.Context, key int64, claim snapshot.Claim) (bool, error) {
+	var checksum any
+	if claim.Aggregate != nil {
+		checksum = claim.Aggregate[:]
+	}
+	n, err := c.change(ctx, "seal snapshot",
+		`UPDATE snapshots SET state = 2, claim_blocks = ?, claim_checksum = ? WHERE key = ? AND state = 1 AND deadline_ms > ?`,
+		claim.ChangedBlocks, checksum, key, millis(c.now()))
+	return n == 1, err
+}
+
+// Pending implements snapshot.Catalog.
+func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limit int) ([]snapshot.PendingBlock, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT idx, id FROM pending WHERE snapshot = ? AND idx >= ? ORDER BY idx LIMIT ?`, key, from, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list pending blocks: %w", err)
+	}
+	defer rows.Close()
+	var list []snapshot.PendingBlock
+	for rows.Next() {
+		var index block.Index
+		var id sql.RawBytes
+		if err := rows.Scan(&index, &id); err != nil {
+			return nil, fmt.Errorf("list pending blocks: %w", err)
+		}
+		if len(id) != len(block.ID{}) {
+			return nil, fmt.Errorf("list pending blocks: block %d has an id of %d bytes", index, len(id))
+		}
+		list = append(list, snapshot.PendingBlock{Index: index, ID: block.ID(id)})
+	}
+	return list, rows.Err()
+}
+
+// Finish implements snapshot.Catalog.
+func (c *Catalog) Finish(ctx context.Context, key int64, root block.ID, blocks int64) (bool, error) {
+	n, err := c.change(ctx, "complete snapshot",
+		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
+		idValue(root), blocks, millis(c.now()), key)
+	return n == 1, err
+}
+
+// Fail implements snapshot.Catalog.
+func (c *Catalog) Fail(ctx context.Context, key int64, message string) (bool, error) {
+	n, err := c.change(ctx, "fail snapshot",
+		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state = 2`, message, key)
+	return n == 1, err
+}
+
+// Expire implements snapshot.Catalog.
+func (c *Catalog) Expire(ctx context.Context, message string) (int64, error) {
+	// Most calls find nothing, and need no transaction for it.
+	var due bool
+	now := millis(c.now())
+	err := c.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE state = 1 AND deadline_ms <= ?)`, now).Scan(&due)
+	if err != nil || !due {
+		return 0, err
+	}
+	return c.change(ctx, "expire snapshots",
+		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE state = 1 AND deadline_ms <= ?`, message, now)
+}
+
+// Delete implements snapshot.Catalog.
+func (c *Catalog) Delete(ctx context.Context, account, region, id string) (bool, error) {
+	n, err := c.change(ctx, "delete snapshot",
+		`UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1 WHERE id = ? AND account = ? AND region = ? AND state <> 5`,
+		millis(c.now()), id, account, region)
+	return n == 1, err
+}
+
+// Sweep implements snapshot.Catalog.
+func (c *Catalog) Sweep(ctx context.Context, deletedBefore time.Time, limit int) (bool, error) {
+	var key int64
+	err := c.reader.QueryRowContext(ctx, `SELECT key FROM snapshots WHERE leftover = 1 ORDER BY key LIMIT 1`).Scan(&key)
+	if err == nil {
+		return true, c.update(ctx, func(tx *sql.Tx) error {
+			result, err := tx.ExecContext(ctx, `DELETE FROM pending WHERE snapshot = ?1 AND idx IN
+				(SELECT idx FROM pending WHERE snapshot = ?1 ORDER BY idx LIMIT ?2)`, key, limit)
+			if err != nil {
+				return fmt.Errorf("remove pending blocks: %w", err)
+			}
+			if n, err := result.RowsAffected(); err != nil || n == int64(limit) {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, `UPDATE snapshots SET leftover = 0 WHERE key = ?`, key)
+			return err
+		})
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return false, fmt.Errorf("sweep: %w", err)
+	}
+	var old bool
+	err = c.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE state = 5 AND deleted_ms < ?)`, millis(deletedBefore)).Scan(&old)
+	if err != nil || !old {
+		return false, err
+	}
+	// Tags and client tokens go with the row.
+	n, err := c.change(ctx, "remove deleted snapshots",
+		`DELETE FROM snapshots WHERE key IN (SELECT key FROM snapshots WHERE state = 5 AND deleted_ms < ? AND leftover = 0 LIMIT ?)`,
+		millis(deletedBefore), limit)
+	return n > 0, err
+}

@@ -1,0 +1,187 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"iter"
+
+	"shale/internal/block"
+	"shale/internal/blockmap"
+	"shale/internal/blockstore"
+)
+
+// Why a snapshot failed, in AWS's words. Spec: ebs-direct §5.1.
+const (
+	countMismatch    = "Changed blocks count mismatch for snapshot"
+	checksumMismatch = "Checksum mismatch for snapshot"
+	timedOut         = "Snapshot timed out"
+	damagedParent    = "Damaged data in the snapshot's lineage" // shale's own
+)
+
+const (
+	pendingPage   = 4096    // written blocks read at a time
+	nodeBatchSize = 4 << 20 // bytes of nodes made durable at a time
+)
+
+// Complete seals a snapshot: from its durable return on no block is written to
+// it. What was claimed is verified afterwards, in the background, so the first
+// call is answered Completing; later ones are answered the state that the
+// snapshot then has. Spec: ebs-direct §5.
+func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (State, error) {
+	claim, err := r.claim()
+	if err != nil {
+		return 0, err
+	}
+	snap, err := s.own(ctx, c, r.SnapshotID)
+	if err != nil {
+		return 0, s.storeError(err)
+	}
+	if snap.State != Open {
+		return snap.State, nil
+	}
+	done, err := s.catalog.Seal(ctx, snap.Key, claim)
+	if err != nil {
+		return 0, s.storeError(err)
+	}
+	if !done { // it raced with another call, a deletion, or the clock
+		snap, err = s.own(ctx, c, r.SnapshotID)
+		return snap.State, s.storeError(err)
+	}
+	s.folds.kick()
+	return Completing, nil
+}
+
+// claim checks the request and gives what it asserts.
+func (r *CompleteRequest) claim() (Claim, error) {
+	var v violations
+	v.snapshotID("snapshotId", r.SnapshotID)
+	if r.ChangedBlocks == nil {
+		v.missing("changedBlocksCount")
+	} else {
+		v.number("changedBlocksCount", r.ChangedBlocks, 0, 1<<31-1)
+	}
+	v.text("checksum", r.Checksum, 64, checksumPattern)
+	v.enum("checksumAlgorithm", r.Algorithm, sha256Name)
+	v.enum("checksumAggregationMethod", r.AggregationMethod, linearName)
+	if err := v.err(); err != nil {
+		return Claim{}, err
+	}
+	claim := Claim{ChangedBlocks: *r.ChangedBlocks}
+	if r.Checksum == nil && r.Algorithm == nil && r.AggregationMethod == nil {
+		return claim, nil
+	}
+	for _, m := range []struct {
+		field string
+		value *string
+	}{{"checksum", r.Checksum}, {"checksumAlgorithm", r.Algorithm}, {"checksumAggregationMethod", r.AggregationMethod}} {
+		if m.value == nil {
+			return Claim{}, &Error{Code: ChecksumIncomplete, Field: m.field}
+		}
+	}
+	// A checksum that is no digest can match nothing; as with AWS that shows
+	// later, in the state.
+	digest, _ := parseDigest(*r.Checksum)
+	claim.Aggregate = &digest
+	return claim, nil
+}
+
+// fold verifies what was claimed about a completing snapshot, makes its map
+// and completes it, or lets it fail. It may be repeated after any error, and
+// after a crash at any point: until the last transaction nothing refers to
+// what it stored.
+func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
+	w := written{hash: sha256.New()}
+	nodes := nodeWriter{store: s.store}
+	folded, err := blockmap.Fold(ctx, s.store, &nodes, snap.Base, w.entries(ctx, s.catalog, snap.Key))
+	if err == nil {
+		err = nodes.flush(ctx)
+	}
+	if isDamage(err) {
+		s.log.ErrorContext(ctx, "snapshot cannot be completed", "snapshot", snap.ID, "err", err)
+		_, err = s.catalog.Fail(ctx, snap.Key, damagedParent)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	message := ""
+	switch {
+	case snap.Claim.Aggregate != nil && *snap.Claim.Aggregate != block.Digest(w.hash.Sum(nil)):
+		message = checksumMismatch
+	case snap.Claim.ChangedBlocks != w.count:
+		message = countMismatch
+	}
+	if message != "" {
+		s.log.InfoContext(ctx, "snapshot failed", "snapshot", snap.ID, "reason", message, "written", w.count, "claimed", snap.Claim.ChangedBlocks)
+		_, err = s.catalog.Fail(ctx, snap.Key, message)
+		return err
+	}
+	done, err := s.catalog.Finish(ctx, snap.Key, folded.Root, snap.BaseBlocks+folded.Added)
+	if err == nil && done {
+		s.log.InfoContext(ctx, "snapshot completed", "snapshot", snap.ID, "written", w.count, "nodes", folded.Nodes)
+	}
+	return err
+}
+
+// written runs through the blocks written to a snapshot, counting and
+// aggregating them on the way.
+type written struct {
+	count int64
+	// hash is over the digests of the blocks, by index. Spec: ebs-direct §7.1.
+	hash interface {
+		Write(p []byte) (int, error)
+		Sum(b []byte) []byte
+	}
+}
+
+func (w *written) entries(ctx context.Context, c Catalog, key int64) iter.Seq2[blockmap.Entry, error] {
+	return func(yield func(blockmap.Entry, error) bool) {
+		for from := block.Index(0); ; {
+			page, err := c.Pending(ctx, key, from, pendingPage)
+			if err != nil {
+				yield(blockmap.Entry{}, err)
+				return
+			}
+			for _, b := range page {
+				w.count++
+				w.hash.Write(b.ID[:]) // in the unencrypted domain the digest
+				if !yield(blockmap.Entry(b), nil) {
+					return
+				}
+			}
+			if len(page) < pendingPage {
+				return
+			}
+			from = page[len(page)-1].Index + 1
+		}
+	}
+}
+
+// A nodeWriter gathers nodes into batches.
+type nodeWriter struct {
+	store *blockstore.Store
+	nodes []blockstore.Node
+	size  int
+}
+
+// WriteNode implements blockmap.Writer.
+func (w *nodeWriter) WriteNode(ctx context.Context, id block.ID, encoded []byte) error {
+	w.nodes = append(w.nodes, blockstore.Node{ID: id, Data: append([]byte(nil), encoded...)})
+	if w.size += len(encoded); w.size < nodeBatchSize {
+		return nil
+	}
+	return w.flush(ctx)
+}
+
+// flush makes the gathered nodes durable.
+func (w *nodeWriter) flush(ctx context.Context) error {
+	if len(w.nodes) == 0 {
+		return nil
+	}
+	if err := w.store.WriteNodes(ctx, w.nodes); err != nil {
+		return fmt.Errorf("store map nodes: %w", err)
+	}
+	w.nodes, w.size = w.nodes[:0], 0
+	return nil
+}

@@ -1,0 +1,203 @@
+package snapshot
+
+import (
+	"fmt"
+	"strings"
+
+	"shale/internal/block"
+)
+
+// A Code names one condition that the specification tells apart. It is a word
+// of the domain: each dialect maps it to its own status, type and text, in one
+// table.
+type Code int
+
+// The conditions under which the service refuses a request.
+const (
+	// Internal is a fault of the server's own. Its cause is for the log only.
+	Internal Code = iota
+	// InvalidRequest: values outside the model's constraints, listed in
+	// Error.Violations. Spec: ebs-direct §2.3, §2.4.
+	InvalidRequest
+	// NotFound: no snapshot that this caller may see in this way. Error.Snapshot.
+	NotFound
+	// ParentIncomplete: the parent is still pending. Error.Snapshot.
+	ParentIncomplete
+	// VolumeTooLarge: Error.Value is the size asked for, in GiB.
+	VolumeTooLarge
+	// VolumeSmallerThanParent: Error.Value is the size asked for, in GiB.
+	VolumeSmallerThanParent
+	// ParentWithKey: a parent and a KMS key given together.
+	ParentWithKey
+	// ParentWithEncrypted: a parent and Encrypted given together.
+	ParentWithEncrypted
+	// KeyWithoutEncryption: a KMS key given with Encrypted=false.
+	KeyWithoutEncryption
+	// EncryptionUnsupported: this server has no keys to encrypt with.
+	EncryptionUnsupported
+	// InvalidTag: Error.Err says which tag and why.
+	InvalidTag
+	// InvalidText: Error.Field holds a character that XML cannot carry.
+	InvalidText
+	// ClientTokenReused: the token is bound to a request with other parameters.
+	ClientTokenReused
+	// BlockBeyondVolume: Error.Index is past the end of the volume.
+	BlockBeyondVolume
+	// BodyIncomplete: the block's bytes stopped short or came too slowly.
+	BodyIncomplete
+	// BodyTooLong: more than one block of bytes was sent.
+	BodyTooLong
+	// DataLengthInvalid: Error.Value is the announced length.
+	DataLengthInvalid
+	// AlgorithmUnsupported: Error.Value is the checksum algorithm asked for.
+	AlgorithmUnsupported
+	// ChecksumMismatch: Error.Computed and Error.Expected, both base64.
+	ChecksumMismatch
+	// SignedDigestMismatch: the body is not the one that was signed.
+	SignedDigestMismatch
+	// AlreadyCompleted: the snapshot takes no more blocks. Error.Snapshot.
+	AlreadyCompleted
+	// ChecksumIncomplete: of the checksum trio of CompleteSnapshot the member
+	// Error.Field (checksum, checksumAlgorithm, checksumAggregationMethod) is
+	// missing while another is there.
+	ChecksumIncomplete
+	// FirstSnapshotMissing: ListChangedBlocks without a first snapshot.
+	FirstSnapshotMissing
+	// Unrelated: the two snapshots are not of one lineage.
+	Unrelated
+	// InvalidBlockToken: Error.Value is the token.
+	InvalidBlockToken
+	// InvalidPageToken: Error.Value is the token.
+	InvalidPageToken
+	// InvalidFilter: Error.Field is the filter's name, Error.Err says why.
+	InvalidFilter
+	// StorageFull: the disk has no room; reads go on.
+	StorageFull
+	// StorageStopped: the store takes no more writes after a failed write or
+	// sync; reads go on.
+	StorageStopped
+	// Damaged: a stored block does not read back as it was written.
+	Damaged
+
+	// NumCodes is the number of codes, for tests of completeness.
+	NumCodes
+)
+
+// A Violation is one value outside the model's constraints.
+type Violation struct {
+	// Field is the member in lowerCamel spelling, as AWS prints it.
+	Field string
+	// Value is the offending value as AWS prints it, without quotes; nil for
+	// a member that is missing.
+	Value *string
+	// Constraint is the broken rule in the words of AWS's framework: "Member
+	// must …". Spec: ebs-direct §2.3.
+	Constraint string
+}
+
+// An Error says why the service refused or failed a request. Code and fields
+// are for programs, the text is for people. Which fields are set depends on
+// the code.
+type Error struct {
+	Code       Code
+	Snapshot   string
+	Index      block.Index
+	Field      string // the member at fault, lowerCamel
+	Value      string
+	Computed   string
+	Expected   string
+	Violations []Violation
+	Err        error
+}
+
+// secret names the members whose values never reach a log.
+// Spec: ebs-direct §2.4, Sensitive.
+var secret = map[string]bool{"blockToken": true, "pageToken": true, "clientToken": true, "kmsKeyArn": true}
+
+// Error tells a person what was wrong and what would be right. It may be
+// logged: tokens and key ARNs do not appear in it.
+func (e *Error) Error() string {
+	switch e.Code {
+	case InvalidRequest:
+		parts := make([]string, len(e.Violations))
+		for i, v := range e.Violations {
+			switch {
+			case v.Value == nil:
+				parts[i] = fmt.Sprintf("%s is missing", v.Field)
+			case secret[v.Field]:
+				parts[i] = fmt.Sprintf("%s: %s", v.Field, lowerFirst(v.Constraint))
+			default:
+				parts[i] = fmt.Sprintf("%s %q: %s", v.Field, *v.Value, lowerFirst(v.Constraint))
+			}
+		}
+		return strings.Join(parts, "; ")
+	case NotFound:
+		return fmt.Sprintf("the snapshot '%s' does not exist", e.Snapshot)
+	case ParentIncomplete:
+		return fmt.Sprintf("the parent snapshot %s is not completed; wait until it is", e.Snapshot)
+	case VolumeTooLarge:
+		return fmt.Sprintf("volume size %s GiB is too large, the most is %d GiB", e.Value, block.MaxVolumeGiB)
+	case VolumeSmallerThanParent:
+		return fmt.Sprintf("volume size %s GiB is smaller than the parent's %s GiB", e.Value, e.Expected)
+	case ParentWithKey:
+		return "a parent snapshot and a KMS key cannot be given together; a child is encrypted as its parent is"
+	case ParentWithEncrypted:
+		return "a parent snapshot and an encryption flag cannot be given together; a child is encrypted as its parent is"
+	case KeyWithoutEncryption:
+		return "encrypted cannot be false when a KMS key is given"
+	case EncryptionUnsupported:
+		return "this server does not encrypt snapshots; leave out the encryption flag and the KMS key"
+	case InvalidTag:
+		return fmt.Sprintf("invalid tag: %v", e.Err)
+	case InvalidText:
+		return fmt.Sprintf("%s holds a character that XML 1.0 cannot carry", e.Field)
+	case ClientTokenReused:
+		return "the client token belongs to an earlier request with other parameters"
+	case BlockBeyondVolume:
+		return fmt.Sprintf("block index %d is beyond the end of the volume, whose last block is %s", e.Index, e.Expected)
+	case BodyIncomplete:
+		return fmt.Sprintf("the block's data ended early or came too slowly; send exactly %d bytes", block.Size)
+	case BodyTooLong:
+		return fmt.Sprintf("the block's data is longer than %d bytes", block.Size)
+	case DataLengthInvalid:
+		return fmt.Sprintf("data length %s is not valid, a block has %d bytes", e.Value, block.Size)
+	case AlgorithmUnsupported:
+		return fmt.Sprintf("checksum algorithm %q is not supported, use SHA256", e.Value)
+	case ChecksumMismatch:
+		return fmt.Sprintf("the data's checksum is %s, not %s as was announced", e.Computed, e.Expected)
+	case SignedDigestMismatch:
+		return "the data is not what was signed: its SHA-256 differs from x-amz-content-sha256"
+	case AlreadyCompleted:
+		return fmt.Sprintf("the snapshot %s is already completed and takes no more blocks", e.Snapshot)
+	case ChecksumIncomplete:
+		return fmt.Sprintf("%s is missing; checksum, algorithm and aggregation method go together", e.Field)
+	case FirstSnapshotMissing:
+		return "the first snapshot is missing; to list all blocks of one snapshot, list its blocks"
+	case Unrelated:
+		return "the two snapshots are not of one lineage"
+	case InvalidBlockToken:
+		return "the block token is invalid or has expired; list the blocks again"
+	case InvalidPageToken:
+		return "the page token is invalid or has expired; list from the start"
+	case InvalidFilter:
+		return fmt.Sprintf("filter %q: %v", e.Field, e.Err)
+	case StorageFull:
+		return "the server's disk is full; nothing was stored"
+	case StorageStopped:
+		return "the server's store stopped taking writes after a disk error"
+	case Damaged:
+		return fmt.Sprintf("block %d of %s is damaged on the server's disk", e.Index, e.Snapshot)
+	default:
+		return fmt.Sprintf("internal error: %v", e.Err)
+	}
+}
+
+// Unwrap returns the cause, if one is known.
+func (e *Error) Unwrap() error { return e.Err }
+
+func lowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}

@@ -1,0 +1,215 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"shale/internal/block"
+	"shale/internal/blockmap"
+	"shale/internal/blockstore"
+	"shale/internal/token"
+)
+
+const (
+	minPage = 100
+	maxPage = 10_000 // also the page when none is asked for
+)
+
+// ListBlocks gives a page of the blocks of a completed snapshot, inherited
+// ones included. Pages are full but for the last. Spec: ebs-direct §8.1.
+func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest) (BlockPage, error) {
+	var v violations
+	v.snapshotID("snapshotId", r.SnapshotID)
+	v.listing(r.PageToken, r.MaxResults, r.StartingIndex)
+	if err := v.err(); err != nil {
+		return BlockPage{}, err
+	}
+	snap, err := s.readable(ctx, c, r.SnapshotID)
+	if err != nil {
+		return BlockPage{}, s.storeError(err)
+	}
+	number, _ := idNumber(snap.ID)
+	place := token.Page{Kind: token.KindBlocks, First: number}
+	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	if err != nil {
+		return BlockPage{}, err
+	}
+	page := BlockPage{VolumeSize: snap.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
+	tokens := s.newTokens(page.Expiry)
+	for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, from) {
+		if err != nil {
+			return BlockPage{}, s.mapError(&snap, err)
+		}
+		if len(page.Blocks) == pageLimit(r.MaxResults) {
+			page.NextToken = s.nextPage(place, entry.Index)
+			break
+		}
+		page.Blocks = append(page.Blocks, ListedBlock{Index: entry.Index, Token: tokens.make(number, entry.Index, entry.ID)})
+	}
+	return page, nil
+}
+
+// ListChangedBlocks gives a page of the indexes at which two completed
+// snapshots of one lineage differ in content, or in one having a block where
+// the other has none. Pages are full but for the last. Spec: ebs-direct §8.2.
+func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChangedRequest) (ChangedPage, error) {
+	var v violations
+	if r.FirstSnapshotID != nil {
+		v.snapshotID("firstSnapshotId", *r.FirstSnapshotID)
+	}
+	v.snapshotID("secondSnapshotId", r.SecondSnapshotID)
+	v.listing(r.PageToken, r.MaxResults, r.StartingIndex)
+	if err := v.err(); err != nil {
+		return ChangedPage{}, err
+	}
+	if r.FirstSnapshotID == nil {
+		return ChangedPage{}, &Error{Code: FirstSnapshotMissing, Field: "firstSnapshotId"}
+	}
+	first, err := s.readable(ctx, c, *r.FirstSnapshotID)
+	if err != nil {
+		return ChangedPage{}, s.storeError(err)
+	}
+	second, err := s.readable(ctx, c, r.SecondSnapshotID)
+	if err != nil {
+		return ChangedPage{}, s.storeError(err)
+	}
+	firstNumber, _ := idNumber(first.ID)
+	secondNumber, _ := idNumber(second.ID)
+	place := token.Page{Kind: token.KindChanged, First: firstNumber, Second: secondNumber}
+	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	if err != nil {
+		return ChangedPage{}, err
+	}
+	if first.Lineage != second.Lineage {
+		return ChangedPage{}, &Error{Code: Unrelated, Snapshot: second.ID, Field: "firstSnapshotId"}
+	}
+	page := ChangedPage{VolumeSize: second.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
+	tokens := s.newTokens(page.Expiry)
+	for change, err := range blockmap.Diff(ctx, s.store, first.Root, second.Root, from) {
+		if err != nil {
+			return ChangedPage{}, s.mapError(&second, err)
+		}
+		if len(page.Blocks) == pageLimit(r.MaxResults) {
+			page.NextToken = s.nextPage(place, change.Index)
+			break
+		}
+		b := ChangedBlock{Index: change.Index}
+		if !change.First.IsZero() {
+			b.FirstToken = tokens.make(firstNumber, change.Index, change.First)
+		}
+		if !change.Second.IsZero() {
+			b.SecondToken = tokens.make(secondNumber, change.Index, change.Second)
+		}
+		page.Blocks = append(page.Blocks, b)
+	}
+	return page, nil
+}
+
+// GetBlock reads one block of a completed snapshot. Spec: ebs-direct §8.4.
+func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*BlockData, error) {
+	var v violations
+	v.snapshotID("snapshotId", r.SnapshotID)
+	v.number("blockIndex", &r.Index, 0, 1<<31-1)
+	if r.Token == nil {
+		v.missing("blockToken")
+	}
+	v.text("blockToken", r.Token, token.MaxLength, tokenPattern)
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	snap, err := s.readable(ctx, c, r.SnapshotID)
+	if err != nil {
+		return nil, s.storeError(err)
+	}
+	number, _ := idNumber(snap.ID)
+	t, err := s.tokens.OpenBlock(*r.Token, s.now())
+	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
+		return nil, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
+	}
+	buf, err := s.buffer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.Read(ctx, t.ID, buf[:]); err != nil {
+		s.release(buf)
+		var damaged *blockstore.DamagedError
+		if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
+			return nil, &Error{Code: Damaged, Snapshot: snap.ID, Index: t.Index, Err: err}
+		}
+		return nil, s.storeError(err)
+	}
+	// In the unencrypted domain a block's identity is its digest.
+	return &BlockData{Bytes: buf[:], Digest: block.Digest(t.ID), release: func() { s.release(buf) }}, nil
+}
+
+// listing checks what all listings have.
+func (v *violations) listing(pageToken *string, maxResults, startingIndex *int64) {
+	v.text("pageToken", pageToken, token.MaxLength, tokenPattern)
+	v.number("maxResults", maxResults, minPage, maxPage)
+	v.number("startingBlockIndex", startingIndex, 0, 1<<31-1)
+}
+
+func pageLimit(maxResults *int64) int {
+	if maxResults == nil {
+		return maxPage
+	}
+	return int(*maxResults)
+}
+
+// beyond is the place of a listing that starts past every volume. No map has
+// a block there.
+const beyond = block.MaxIndex + 1
+
+// openPage gives the index at which a page begins: the token's, or else the
+// one asked for.
+func (s *Service) openPage(place token.Page, pageToken *string, startingIndex *int64) (block.Index, error) {
+	if pageToken == nil {
+		if startingIndex == nil {
+			return 0, nil
+		}
+		return block.Index(min(*startingIndex, int64(beyond))), nil
+	}
+	p, err := s.tokens.OpenPage(place.Kind, *pageToken, s.now())
+	if err != nil || p.First != place.First || p.Second != place.Second || p.Cursor > uint64(block.MaxIndex) {
+		return 0, &Error{Code: InvalidPageToken, Field: "pageToken", Value: *pageToken}
+	}
+	return block.Index(p.Cursor), nil
+}
+
+func (s *Service) nextPage(place token.Page, cursor block.Index) string {
+	place.Cursor = uint64(cursor)
+	place.Expiry = s.now().Add(pageTokenLife)
+	return s.tokens.Page(place)
+}
+
+// mapError gives the service's error for one met in a block map.
+func (s *Service) mapError(snap *Snapshot, err error) error {
+	if isDamage(err) {
+		return &Error{Code: Internal, Snapshot: snap.ID, Err: err}
+	}
+	return s.storeError(err)
+}
+
+// isDamage reports whether an error says that stored bytes are bad or gone.
+func isDamage(err error) bool {
+	var node *blockmap.CorruptError
+	var record *blockstore.DamagedError
+	return errors.As(err, &node) || errors.As(err, &record) || errors.Is(err, blockstore.ErrNotFound)
+}
+
+// tokens makes the block tokens of one page.
+type tokens struct {
+	codec  *token.Codec
+	expiry time.Time
+	buf    []byte
+}
+
+func (s *Service) newTokens(expiry time.Time) *tokens {
+	return &tokens{codec: s.tokens, expiry: expiry}
+}
+
+func (t *tokens) make(snapshot uint64, index block.Index, id block.ID) string {
+	t.buf = t.codec.AppendBlock(t.buf[:0], token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
+	return string(t.buf)
+}

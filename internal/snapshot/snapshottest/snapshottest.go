@@ -1,0 +1,128 @@
+// Package snapshottest starts the real service on a fresh folder, for tests.
+package snapshottest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"shale/internal/blockstore"
+	"shale/internal/blockstore/segment"
+	"shale/internal/catalog"
+	"shale/internal/snapshot"
+	"shale/internal/token"
+	"shale/internal/vfs"
+)
+
+// Account, AccessKey and Secret are those of the one account.
+const (
+	Account   = "111122223333"
+	AccessKey = "AKIDEXAMPLE"
+	Secret    = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY" //nolint:gosec // AWS's published example
+	Region    = "us-east-1"
+)
+
+// Caller is the account in its region.
+var Caller = snapshot.Caller{Account: Account, Region: Region}
+
+// A Clock is a clock that tests move.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now gives the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock forward.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// An Env is a running service on real storage.
+type Env struct {
+	Service *snapshot.Service
+	Catalog *catalog.Catalog
+	Store   *blockstore.Store
+	Clock   *Clock
+	Dir     string
+	// FS is under the segments. Set it with NewFS.
+	FS vfs.FS
+
+	stop func()
+}
+
+// New starts a service on a fresh folder and stops it when the test ends.
+func New(t testing.TB) *Env {
+	t.Helper()
+	return NewFS(t, func(fs vfs.FS) vfs.FS { return fs })
+}
+
+// NewFS is New with something between the segments and their folder.
+func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
+	t.Helper()
+	e := &Env{Dir: t.TempDir(), Clock: &Clock{now: time.Date(2026, 9, 25, 12, 0, 0, 0, time.UTC)}}
+	segments := filepath.Join(e.Dir, "segments")
+	if err := os.Mkdir(segments, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e.FS = wrap(vfs.Dir(segments))
+	e.start(t)
+	key := catalog.AccessKey{ID: AccessKey, Account: Account, Secret: Secret}
+	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.stop() })
+	return e
+}
+
+// Restart stops the service and starts it again on the same folder.
+func (e *Env) Restart(t testing.TB) {
+	t.Helper()
+	e.stop()
+	e.start(t)
+}
+
+func (e *Env) start(t testing.TB) {
+	t.Helper()
+	ctx := context.Background()
+	var err error
+	if e.Catalog, err = catalog.Open(ctx, filepath.Join(e.Dir, "catalog.db"), e.Clock.Now); err != nil {
+		t.Fatal(err)
+	}
+	committed, err := e.Catalog.Containers(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	medium, err := segment.Open(segment.Options{FS: e.FS, Committed: committed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
+	e.Service = snapshot.New(snapshot.Options{
+		Catalog: e.Catalog, Store: e.Store, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { e.Service.Run(ctx) })
+	e.stop = func() {
+		cancel()
+		running.Wait()
+		if err := e.Store.Close(); err != nil {
+			t.Errorf("close store: %v", err)
+		}
+		if err := e.Catalog.Close(); err != nil {
+			t.Errorf("close catalog: %v", err)
+		}
+	}
+}
