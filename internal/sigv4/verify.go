@@ -1,0 +1,80 @@
+package sigv4
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"time"
+)
+
+// Verify checks that whoever knows secret signed r, as it is, at a time that
+// is fresh at now. payloadHash is the last line of the canonical request: the
+// SHA-256 of the body in lower-case hex, or UnsignedPayload; that the body is
+// indeed the one hashed is the caller's to check. Every error is an *Error.
+//
+// Region and service are covered by the signature but not judged here.
+func (s *Signature) Verify(r *http.Request, secret, payloadHash string, now time.Time) error {
+	if !s.HasSigned("host") {
+		return errorf(Mismatch, "the host header must be among the signed headers")
+	}
+	if s.terminator != terminator {
+		return errorf(Mismatch, "the credential scope must end in %s", terminator)
+	}
+	if s.Date != s.Time.Format(dateFormat) {
+		return errorf(Mismatch, "the day of the credential scope is not the day on which the request was signed")
+	}
+	if err := s.fresh(now); err != nil {
+		return err
+	}
+	canonical, err := s.appendCanonical(make([]byte, 0, 1024), r, payloadHash)
+	if err != nil {
+		return err
+	}
+	want := s.sign(secret, canonical)
+	if subtle.ConstantTimeCompare([]byte(want), []byte(s.signature)) != 1 {
+		return &Error{Kind: Mismatch}
+	}
+	return nil
+}
+
+// fresh checks the time of signing against the clock.
+func (s *Signature) fresh(now time.Time) error {
+	now = now.UTC()
+	signed := s.Time.Format(timeFormat)
+	if latest := now.Add(MaxSkew); s.Time.After(latest) {
+		return errorf(Expired, "Signature not yet current: %s is still later than %s (%s + 15 min.)",
+			signed, latest.Format(timeFormat), now.Format(timeFormat))
+	}
+	if s.Presigned {
+		if end := s.Time.Add(s.Expires); now.After(end) {
+			return errorf(Expired, "Signature expired: the presigned request was valid until %s", end.Format(timeFormat))
+		}
+		return nil
+	}
+	if earliest := now.Add(-MaxSkew); s.Time.Before(earliest) {
+		return errorf(Expired, "Signature expired: %s is now earlier than %s (%s - 15 min.)",
+			signed, earliest.Format(timeFormat), now.Format(timeFormat))
+	}
+	return nil
+}
+
+// sign returns the signature of a canonical request, in hex.
+func (s *Signature) sign(secret string, canonical []byte) string {
+	scope := s.Date + "/" + s.Region + "/" + s.Service + "/" + terminator
+	hash := sha256.Sum256(canonical)
+	toSign := Algorithm + "\n" + s.Time.Format(timeFormat) + "\n" + scope + "\n" + hex.EncodeToString(hash[:])
+
+	key := mac([]byte("AWS4"+secret), s.Date)
+	key = mac(key, s.Region)
+	key = mac(key, s.Service)
+	key = mac(key, terminator)
+	return hex.EncodeToString(mac(key, toSign))
+}
+
+func mac(key []byte, data string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(data))
+	return h.Sum(nil)
+}
