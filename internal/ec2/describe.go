@@ -1,0 +1,133 @@
+package ec2
+
+import (
+	"strconv"
+	"strings"
+
+	"shale/internal/snapshot"
+)
+
+const (
+	// Bounds of a page of DescribeSnapshots. Spec: ec2-snapshots §2.
+	minResults = 5
+	maxResults = 1000
+	// maxFilterValues is EC2's limit for one call. Each value is matched with
+	// each snapshot.
+	maxFilterValues = 200
+)
+
+// decodeDescribe decodes the parameters of DescribeSnapshots, DryRun apart.
+func decodeDescribe(f form) (req snapshot.DescribeRequest, dryRun bool, err error) {
+	if dryRun, err = f.boolean("DryRun"); err != nil {
+		return req, false, err
+	}
+	if err = decodePage(f, &req); err != nil {
+		return req, false, err
+	}
+	if req.Filters, err = decodeFilters(f); err != nil {
+		return req, false, err
+	}
+	if req.Owners, err = f.accounts("Owner", "self", "amazon"); err != nil {
+		return req, false, err
+	}
+	if req.RestorableBy, err = f.accounts("RestorableBy", "self", "all"); err != nil {
+		return req, false, err
+	}
+	if req.IDs, err = f.list("SnapshotId"); err != nil {
+		return req, false, err
+	}
+	for _, id := range req.IDs {
+		if err := checkID(id); err != nil {
+			return req, false, err
+		}
+	}
+	return req, dryRun, nil
+}
+
+// decodePage decodes MaxResults and NextToken. Without both, all is one page;
+// an empty token is none, as SDK users write it for the first page.
+func decodePage(f form, req *snapshot.DescribeRequest) error {
+	token, err := f.scalar("NextToken")
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		limit := int64(maxResults)
+		req.NextToken, req.MaxResults = &token, &limit
+	}
+	s, err := f.scalar("MaxResults")
+	if err != nil || !f.has("MaxResults") {
+		return err
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting an integer.", s)
+	}
+	if n < minResults {
+		return refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting a value greater than %d.", s, minResults)
+	}
+	n = min(n, maxResults)
+	req.MaxResults = &n
+	return nil
+}
+
+// decodeFilters decodes Filter.N.Name and Filter.N.Value.M.
+func decodeFilters(f form) ([]snapshot.Filter, error) {
+	var filters []snapshot.Filter
+	total := 0
+	for _, n := range f.numbers["Filter"] {
+		name, err := f.scalar("Filter." + n.text + ".Name")
+		if err != nil {
+			return nil, err
+		}
+		if name == "" {
+			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Name", n.text)
+		}
+		values, err := f.list("Filter." + n.text + ".Value")
+		if err != nil {
+			return nil, err
+		}
+		if values == nil {
+			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Value", n.text)
+		}
+		if total += len(values); total > maxFilterValues {
+			return nil, refuse(filterLimit, "The maximum number of filter values specified on a single call is %d.", maxFilterValues)
+		}
+		filters = append(filters, snapshot.Filter{Name: name, Values: values})
+	}
+	return filters, nil
+}
+
+// accounts returns a list of account numbers or of the words given.
+func (f form) accounts(name string, words ...string) ([]string, error) {
+	values, err := f.list(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range values {
+		if !isAccount(v) && v != words[0] && v != words[1] {
+			return nil, refuse(malformedUser, `Invalid user id: "%s"`, v)
+		}
+	}
+	return values, nil
+}
+
+func isAccount(s string) bool {
+	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
+}
+
+// checkID checks the syntax of a snapshot ID: "snap-" and 8 or 17 lower-case
+// hex digits. Spec: ec2-snapshots §1.3, §1.4.
+func checkID(id string) error {
+	digits, ok := strings.CutPrefix(id, "snap-")
+	switch {
+	case id == "":
+		return refuse(invalidValue, "Value () for parameter snapshotId is invalid. Parameter may not be null or empty")
+	case !ok || strings.ContainsAny(digits, "ABCDEF"):
+		return refuse(invalidValue, "Value (%s) for parameter snapshotId is invalid. Expected: 'snap-...'.", id)
+	case len(digits) != 8 && len(digits) != 17 || strings.Trim(digits, "0123456789abcdef") != "":
+		// The trailing blank is AWS's.
+		return refuse(malformedID, "Value ( %s ) for parameter SNAPSHOT is invalid. ", id)
+	}
+	return nil
+}

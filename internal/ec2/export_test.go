@@ -1,0 +1,22 @@
+package ec2
+
+import "shale/internal/snapshot"
+
+// For the tests of the codecs, which need no service.
+var AppendText = appendText
+
+// DecodeDescribe decodes a DescribeSnapshots as it stands in a form.
+func DecodeDescribe(raw string) (snapshot.DescribeRequest, error) {
+	f, err := parseForm(raw)
+	if err != nil {
+		return snapshot.DescribeRequest{}, err
+	}
+	req, _, err := decodeDescribe(f)
+	return req, err
+}
+
+// Code tells what the error tables say of err.
+func Code(err error) (name string, status int) {
+	c, _ := explain(err)
+	return c.name, c.status
+}

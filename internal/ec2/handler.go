@@ -1,0 +1,139 @@
+// Package ec2 is the door of the EC2 Query operations that concern snapshots:
+// DescribeSnapshots and DeleteSnapshot in this version. It turns forms into
+// requests of the snapshot service and answers into XML (ec2-snapshots §1 to
+// §3). Which snapshots there are is the service's to say; the syntax of IDs,
+// of account numbers and of a page's size are EC2's own and are checked here.
+package ec2
+
+import (
+	"net/http"
+
+	"shale/internal/block"
+	"shale/internal/rest"
+	"shale/internal/snapshot"
+)
+
+// MaxForm is the longest form that is read, in bytes: room for some six thousand
+// IDs.
+const MaxForm = 256 << 10
+
+// A Handler serves the Query protocol. It has no state and is safe for
+// concurrent use.
+type Handler struct {
+	service *snapshot.Service
+}
+
+// New returns a Handler over s.
+func New(s *snapshot.Service) *Handler { return &Handler{service: s} }
+
+// Serve answers r on behalf of c. A form's signature covers its bytes, so the
+// signed digest is of no use here: whoever verified it has read the body. Serve
+// expects the header x-amzn-RequestId to be set; it returns an error, for
+// Refuse, only if it has written nothing.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, _ *block.Digest) error {
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	action, err := f.scalar("Action")
+	if err != nil {
+		return err
+	}
+	switch action {
+	case "":
+		return refuse(missingAction, "The request must contain the parameter Action")
+	case "DescribeSnapshots":
+		return h.describeSnapshots(w, r, c, f)
+	case "DeleteSnapshot":
+		return h.deleteSnapshot(w, r, c, f)
+	default:
+		return refuse(invalidAction, "The action %s is not valid for this web service. "+
+			"This server serves DescribeSnapshots and DeleteSnapshot.", action)
+	}
+}
+
+// readForm reads the parameters of the query string and, of a POST, those of
+// the body; its Content-Type is not looked at. Spec: ec2-snapshots §1.1.
+func readForm(r *http.Request) (form, error) {
+	switch r.Method {
+	case http.MethodGet:
+		return parseForm(r.URL.RawQuery)
+	case http.MethodPost:
+	default:
+		return form{}, refuse(unsupportedOperation, "The method %s is not supported. Use POST or GET.", r.Method)
+	}
+	if err := rest.CheckEncoding(r); err != nil {
+		return form{}, err
+	}
+	body, err := rest.ReadBody(r, MaxForm)
+	if err != nil {
+		return form{}, err
+	}
+	return parseForm(r.URL.RawQuery + "&" + string(body))
+}
+
+// describeSnapshots answers DescribeSnapshots. Spec: ec2-snapshots §2.
+func (h *Handler) describeSnapshots(w http.ResponseWriter, r *http.Request, c snapshot.Caller, f form) error {
+	req, dryRun, err := decodeDescribe(f)
+	if err != nil {
+		return err
+	}
+	page, err := h.service.Describe(r.Context(), c, req)
+	if err != nil {
+		return err
+	}
+	if dryRun {
+		return errDryRun
+	}
+	b := openResponse(w, "DescribeSnapshots")
+	b = appendSnapshots(b, &page)
+	writeXML(w, http.StatusOK, closeResponse(b, "DescribeSnapshots"))
+	return nil
+}
+
+// deleteSnapshot answers DeleteSnapshot. A dry run finds out what can be found
+// out without deleting: whether the snapshot is there and is the caller's own.
+// Spec: ec2-snapshots §3.
+func (h *Handler) deleteSnapshot(w http.ResponseWriter, r *http.Request, c snapshot.Caller, f form) error {
+	dryRun, err := f.boolean("DryRun")
+	if err != nil {
+		return err
+	}
+	if !f.has("SnapshotId") {
+		return refuse(missingParameter, "The request must contain the parameter SnapshotId")
+	}
+	id, err := f.scalar("SnapshotId")
+	if err != nil {
+		return err
+	}
+	if err := checkID(id); err != nil {
+		return err
+	}
+	if dryRun {
+		page, err := h.service.Describe(r.Context(), c, snapshot.DescribeRequest{IDs: []string{id}})
+		if err != nil {
+			return err
+		}
+		if len(page.Snapshots) != 1 || page.Snapshots[0].Account != c.Account {
+			return &snapshot.Error{Code: snapshot.NotFound, Snapshot: id}
+		}
+		return errDryRun
+	}
+	if err := h.service.Delete(r.Context(), c, id); err != nil {
+		return err
+	}
+	b := openResponse(w, "DeleteSnapshot")
+	b = append(b, "<return>true</return>"...)
+	writeXML(w, http.StatusOK, closeResponse(b, "DeleteSnapshot"))
+	return nil
+}
+
+// writeXML sends a whole answer with the headers that EC2 sends.
+// Spec: ec2-snapshots §1.2.
+func writeXML(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache, no-store")
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	h.Set("Server", "AmazonEC2")
+	rest.Send(w, status, "text/xml;charset=UTF-8", body)
+}

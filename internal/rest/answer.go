@@ -1,0 +1,42 @@
+package rest
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"shale/internal/block"
+)
+
+// Send sends a whole answer. An error of Write means that the client has gone,
+// and nobody is left to tell.
+func Send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// SendBlock sends the bytes of a block and the headers that describe them.
+// Spec: ebs-direct §8.4.
+func SendBlock(w http.ResponseWriter, data []byte, d block.Digest) {
+	SetChecksum(w.Header(), d)
+	w.Header().Set("X-Amz-Data-Length", strconv.Itoa(len(data)))
+	Send(w, http.StatusOK, "application/octet-stream", data)
+}
+
+// SetChecksum sets the headers in which a write and a read name the digest of
+// a block. Spec: ebs-direct §4, §8.4.
+func SetChecksum(h http.Header, d block.Digest) {
+	h.Set("X-Amz-Checksum", d.Base64())
+	h.Set("X-Amz-Checksum-Algorithm", "SHA256")
+}
+
+// AppendString appends s as a JSON string. Bytes that are not UTF-8, which only
+// a path or a parameter quoted in an error can hold, become U+FFFD; that is the
+// one error of AppendQuote.
+func AppendString(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
+}
