@@ -1,0 +1,141 @@
+// Package datadir is the folder in which one server keeps everything: which
+// files are in it, that only one process uses it, and the two files that let
+// AWS's clients find the server.
+//
+//	DIR/lock          held by the running server; holds its process id
+//	DIR/catalog.db    the catalog (with -wal and -shm beside it)
+//	DIR/segments/     blocks and map nodes
+//	DIR/credentials   AWS shared credentials format, profile default
+//	DIR/config        AWS config format: region and endpoint_url
+package datadir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is a data folder that this process holds.
+type Dir struct {
+	path string
+	lock *os.File
+}
+
+// A BusyError says that another process uses the folder.
+type BusyError struct {
+	Path string
+	PID  string // as found in the lock file; may be empty
+}
+
+func (e *BusyError) Error() string {
+	who := "another process"
+	if e.PID != "" {
+		who = "process " + e.PID
+	}
+	return fmt.Sprintf("%s is in use by %s; stop it, or choose another folder", e.Path, who)
+}
+
+// Open makes the folder if it does not exist, checks that it can be written
+// to, and takes it for this process until Close. A second process gets a
+// *BusyError.
+func Open(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(path, "segments"), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	d := &Dir{path: path, lock: lock}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		pid, _ := io.ReadAll(io.LimitReader(lock, 20)) // only to say who it is
+		_ = lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &BusyError{path, strings.TrimSpace(string(pid))}
+		}
+		return nil, fmt.Errorf("lock data folder %s: %w", path, err)
+	}
+	if err := d.writePID(); err != nil {
+		return nil, errors.Join(fmt.Errorf("data folder: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) writePID() error {
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(d.lock, "%d\n", os.Getpid())
+	return err
+}
+
+// Close gives the folder back.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// Path is the folder's absolute path.
+func (d *Dir) Path() string { return d.path }
+
+// Catalog is the path of the catalog's database.
+func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
+
+// Segments is the path of the folder of segments.
+func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
+
+// A Client is what AWS's clients need to know to use a server.
+type Client struct {
+	AccessKey, Secret string
+	Region            string
+	Endpoint          string // URL
+}
+
+// Files are the paths of the two files that tell AWS's clients about the
+// server of a data folder.
+type Files struct{ Credentials, Config string }
+
+// FilesOf gives the paths of the files in the folder.
+func FilesOf(dir string) Files {
+	return Files{Credentials: filepath.Join(dir, "credentials"), Config: filepath.Join(dir, "config")}
+}
+
+// WriteClient writes the two files, readable by the owner only, each replaced
+// as a whole and only if it changes.
+func (d *Dir) WriteClient(c Client) error {
+	f := FilesOf(d.path)
+	return errors.Join(
+		replace(f.Credentials, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.AccessKey, c.Secret)),
+		replace(f.Config, fmt.Sprintf("[default]\nregion = %s\nendpoint_url = %s\n", c.Region, c.Endpoint)),
+	)
+}
+
+func replace(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(old, []byte(text)) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"shale/internal/sigv4"
+	"shale/internal/snapshot"
+)
+
+// identify establishes who sent a request of the plain dialect. There are no
+// bearer tokens in this version, so whoever shows credentials shows wrong
+// ones: they are refused and not taken for anonymous.
+// Spec: plain-json, Which dialect a request gets.
+func (x *exchange) identify() (snapshot.Caller, error) {
+	if x.r.Header["Authorization"] != nil {
+		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.Missing, Detail: "the credentials are not known here"}
+	}
+	if foreignOrigin(x.r) {
+		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.ForeignOrigin}
+	}
+	if x.o.Anonymous == "" {
+		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.Missing,
+			Detail: "the request has no credentials: sign it, or let the server be started with --anonymous"}
+	}
+	region := x.o.Regions[0]
+	if r, ok := hostRegion(x.r.Host); ok {
+		if region = r; !slices.Contains(x.o.Regions, r) {
+			return snapshot.Caller{}, x.wrongRegion()
+		}
+	}
+	x.account = x.o.Anonymous
+	return snapshot.Caller{Account: x.account, Region: region}, nil
+}
+
+// hostRegion returns the region in a host name of the form ebs.{region}.….
+func hostRegion(host string) (string, bool) {
+	host = strings.ToLower(host)
+	rest, ok := strings.CutPrefix(host, "ebs.")
+	if !ok {
+		return "", false
+	}
+	region, rest, ok := strings.Cut(rest, ".")
+	return region, ok && region != "" && rest != ""
+}
+
+// foreignOrigin reports whether a web page that this server did not send is
+// behind the request: such a page must not borrow its visitor's place in the
+// network. A browser names the page's origin in everything that can change
+// something.
+//
+// On loopback, an origin is ours only by an address or as localhost. Any other
+// name that led a browser here may be a page's own, made to resolve to its
+// visitor's loopback after the page was loaded.
+func foreignOrigin(r *http.Request) bool {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return false
+	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	if len(origins) > 1 || !strings.EqualFold(origins[0], scheme+r.Host) {
+		return true
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return local != nil && local.IP.IsLoopback() && !rebindProof(r.Host)
+}
+
+// rebindProof reports whether no name server has a say in where host leads.
+func rebindProof(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost")
+}

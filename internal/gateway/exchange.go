@@ -1,0 +1,178 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"shale/internal/snapshot"
+)
+
+// requestIDHeader is where a request's id is found, by clients and by doors.
+const requestIDHeader = "X-Amzn-Requestid"
+
+// An exchange is one request on its way to its answer, and what is to be told
+// of it in the end. One goroutine owns it.
+type exchange struct {
+	*Gateway
+	w     *response
+	r     *http.Request
+	body  *body
+	start time.Time
+	id    string
+	// inMemory is the body of a signed request that is no block.
+	inMemory []byte
+
+	door     refuser // tells a failure in the request's dialect
+	op       string  // one of few: it labels metrics
+	snapshot string  // as it stands in the path, cut to a sane length
+	account  string
+	quiet    bool   // a probe: nothing that an operator needs to see
+	err      error  // why it was refused
+	stack    []byte // of a panic
+}
+
+// A refuser is the half of a Door that tells failures.
+type refuser interface {
+	Refuse(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// newExchange wraps w and r. The copy of r matters: net/http looks at the body
+// of its own, to know what is left of it on the connection.
+func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{Gateway: g, start: time.Now(), id: newRequestID(), door: g.o.Plain, op: opUnknown}
+	w.Header().Set(requestIDHeader, x.id)
+	rc := http.NewResponseController(w)
+	copied := *r
+	x.r = &copied
+	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall}
+	if r.Body == nil || r.Body == http.NoBody {
+		x.body.inner, x.body.err = http.NoBody, errNoBody
+	} else {
+		x.r.Body = x.body
+	}
+	x.body.awaited = expectsContinue(r)
+	x.w = &response{ResponseWriter: w, conn: rc, body: x.body}
+	g.metrics.inFlight.Inc()
+	return x
+}
+
+// newRequestID returns a random UUID.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	var s [36]byte
+	hex.Encode(s[0:8], b[0:4])
+	hex.Encode(s[9:13], b[4:6])
+	hex.Encode(s[14:18], b[6:8])
+	hex.Encode(s[19:23], b[8:10])
+	hex.Encode(s[24:36], b[10:16])
+	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	return string(s[:])
+}
+
+// refuse tells the client err, in the shape of its dialect.
+func (x *exchange) refuse(err error) {
+	x.err = err
+	x.door.Refuse(x.w, x.r, err)
+}
+
+// finish is deferred: it turns a panic into an answer, and leaves the log line
+// and the counts.
+func (x *exchange) finish() {
+	p := recover()
+	if p != nil && p != http.ErrAbortHandler {
+		x.stack = debug.Stack()
+		p = x.recovered(p)
+	}
+	if p == nil && x.w.status == 0 {
+		x.w.WriteHeader(http.StatusOK)
+	}
+	took := time.Since(x.start)
+	x.metrics.observe(x, took)
+	x.log(took)
+	if p != nil {
+		panic(http.ErrAbortHandler) // cuts the connection, and says no more
+	}
+}
+
+// recovered answers a request whose handler panicked. It returns nil if the
+// client got a whole answer.
+func (x *exchange) recovered(p any) (again any) {
+	x.err = fmt.Errorf("panic: %v", p)
+	if x.w.status != 0 {
+		return p
+	}
+	defer func() {
+		if again = recover(); again != nil {
+			x.err = fmt.Errorf("%w; and then, while telling so: %v", x.err, again)
+		}
+	}()
+	x.door.Refuse(x.w, x.r, x.err)
+	return nil
+}
+
+// perBlock are the operations that come by the thousand; those that succeed
+// are not worth a line to an operator.
+var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": true}
+
+// log writes the request's one line. It never holds keys, signatures, tokens,
+// query strings or bytes of blocks.
+func (x *exchange) log(took time.Duration) {
+	level := slog.LevelInfo
+	switch {
+	case x.w.status >= http.StatusInternalServerError && !x.quiet, x.stack != nil:
+		level = slog.LevelError
+	case x.quiet, x.err == nil && perBlock[x.op]:
+		level = slog.LevelDebug
+	}
+	ctx := context.WithoutCancel(x.r.Context())
+	if !x.o.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs, slog.String("op", x.op))
+	if x.snapshot != "" {
+		attrs = append(attrs, slog.String("snapshot", x.snapshot))
+	}
+	if x.account != "" {
+		attrs = append(attrs, slog.String("caller", x.account))
+	}
+	attrs = append(attrs,
+		slog.Int("status", x.w.status),
+		slog.Int64("bytes_in", x.body.n),
+		slog.Int64("bytes_out", x.w.n),
+		slog.Duration("took", took),
+		slog.String("request_id", x.id))
+	if x.err != nil {
+		attrs = append(attrs, slog.String("err", explain(x.err)))
+	}
+	if x.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(x.stack)))
+	}
+	x.o.Logger.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// explain is err's text for the log. Of values outside the model's constraints
+// only the members are named: what stands in them may be a token, a key ARN, or
+// whatever else a client put into the wrong place.
+func explain(err error) string {
+	e, ok := errors.AsType[*snapshot.Error](err)
+	if !ok || e.Code != snapshot.InvalidRequest {
+		return err.Error()
+	}
+	fields := make([]string, len(e.Violations))
+	for i, v := range e.Violations {
+		fields[i] = v.Field
+	}
+	return "invalid " + strings.Join(fields, ", ")
+}

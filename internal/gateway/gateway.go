@@ -1,0 +1,116 @@
+// Package gateway is the one listener's handler: it finds out which dialect a
+// request speaks and who sent it, and only then asks a door to answer. It gives
+// every request its id, reads bodies under a deadline, and leaves one log line
+// and its counts behind. It knows nothing of what the operations mean.
+//
+// The way of a request is dispatch (route.go), authenticate or identify
+// (auth.go, anonymous.go), the door, and finish (exchange.go).
+//
+// Spec: ebs-direct §1.1, §2.1; plain-json, Which dialect a request gets.
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"shale/internal/block"
+	"shale/internal/snapshot"
+)
+
+// A Door answers the requests of one dialect.
+type Door interface {
+	// Serve answers r on behalf of c. signed is the SHA-256 of the body that
+	// the signature covers, where the body has yet to be checked against it.
+	// It returns an error only if nothing has been written yet.
+	Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, signed *block.Digest) error
+	// Refuse writes err in the door's own shape: a *snapshot.Error, a
+	// *rest.Error or a *sigv4.Error by its kind, any other as an internal one.
+	Refuse(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Keys finds access keys. It is asked once for each signed request.
+type Keys interface {
+	// AccessKey returns the account that the key belongs to and its secret.
+	// ok is false if there is no such key; an error means that it cannot be
+	// known now.
+	AccessKey(ctx context.Context, id string) (account, secret string, ok bool, err error)
+}
+
+// TestControls is the clock that tests may move. Spec: test-controls, Clock.
+type TestControls interface {
+	// Clock returns the server's time and how far it is ahead of the real one.
+	Clock() (now time.Time, offset time.Duration)
+	// Advance moves the clock forward by d and returns when everything that
+	// became due has been done.
+	Advance(ctx context.Context, d time.Duration) error
+}
+
+// Options say what a Gateway stands in front of. The doors, Keys and Regions
+// are required.
+type Options struct {
+	EBS, EC2, Plain Door
+	Keys            Keys
+	// Regions are those that are served; the first is the default one.
+	Regions []string
+	// Anonymous is the account of requests without credentials; empty to
+	// refuse them. Listeners that others can reach are the caller's concern.
+	Anonymous string
+	// AllowUnsignedChecksum accepts a PutSnapshotBlock whose signature covers
+	// neither its body nor its checksum, as AWS does.
+	AllowUnsignedChecksum bool
+	// TestControls, if not nil, is served below /_test/.
+	TestControls TestControls
+	// Ready says why the server cannot serve at the moment; nil means that it
+	// can, and a nil function that it always can.
+	Ready func() error
+	// Now is the real clock, by which signatures are judged; nil for time.Now.
+	Now func() time.Time
+	// Stall is how long a client may go without sending a byte of a body, and
+	// how long the rest of a refused body is waited for; 0 for 30 seconds.
+	Stall time.Duration
+	// Logger gets one line for each request; nil discards them.
+	Logger *slog.Logger
+	// Registry takes the metrics and is what /metrics shows; nil for one of
+	// the gateway's own.
+	Registry *prometheus.Registry
+}
+
+// A Gateway is the http.Handler. It is safe for concurrent use.
+type Gateway struct {
+	o       Options // immutable, defaults filled in
+	metrics *metrics
+	scrape  http.Handler
+}
+
+// New returns a Gateway. It starts nothing.
+func New(o Options) *Gateway {
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Stall == 0 {
+		o.Stall = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	return &Gateway{o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry)}
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := g.newExchange(w, r)
+	defer x.finish()
+	if err := x.dispatch(); err != nil {
+		x.refuse(err)
+	}
+}

@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"shale/internal/rest"
+	"shale/internal/sigv4"
+)
+
+// dispatch finds the service and the dialect of the request, establishes who
+// sent it, and has the door answer. An error is for the door that it left in
+// x.door to tell. Spec: ebs-direct §1.1.
+func (x *exchange) dispatch() error {
+	path := x.r.URL.Path
+	switch {
+	case path == "/healthz", path == "/readyz", path == "/metrics":
+		return x.serveProbe(path)
+	case strings.HasPrefix(path, "/_test/"):
+		return x.serveTest(path)
+	case path == "/" && x.r.Method == http.MethodPost && x.r.Header.Get("X-Amz-Target") != "":
+		return x.serveTarget()
+	case path == "/" && (x.r.Method == http.MethodPost || x.r.URL.Query().Has("Action")):
+		return x.serveQuery()
+	case sigv4.Signed(x.r):
+		return x.serveEBS()
+	}
+	return x.servePlain()
+}
+
+func (x *exchange) serveEBS() error {
+	x.door = x.o.EBS
+	put := x.note(rest.AWS)
+	c, signed, err := x.authenticate("ebs", put)
+	if err != nil {
+		return err
+	}
+	return x.o.EBS.Serve(x.w, x.r, c, signed)
+}
+
+func (x *exchange) servePlain() error {
+	x.door = x.o.Plain
+	x.note(rest.Plain)
+	c, err := x.identify()
+	if err != nil {
+		return err
+	}
+	return x.o.Plain.Serve(x.w, x.r, c, nil)
+}
+
+// serveQuery serves the Query protocol. Of its services only EC2 is here; what
+// is signed for another is refused as EC2 would.
+func (x *exchange) serveQuery() error {
+	x.door = x.o.EC2
+	x.op = ec2Operation("")
+	if !sigv4.Signed(x.r) {
+		return &sigv4.Error{Kind: sigv4.Missing}
+	}
+	c, signed, err := x.authenticate("ec2", false)
+	if err != nil {
+		return err
+	}
+	x.op = ec2Operation(x.action())
+	return x.o.EC2.Serve(x.w, x.r, c, signed)
+}
+
+// action returns what the Query protocol calls the operation, for the log; what
+// the door makes of the parameters is its own.
+func (x *exchange) action() string {
+	for _, params := range []string{x.r.URL.RawQuery, string(x.inMemory)} {
+		for pair := range strings.SplitSeq(params, "&") {
+			if name, ok := strings.CutPrefix(pair, "Action="); ok {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// serveTarget refuses the JSON 1.1 protocol: of the services that speak it, none
+// is served in this version.
+func (x *exchange) serveTarget() error {
+	x.door = targetRefuser{}
+	x.op = "json:unknown"
+	if !sigv4.Signed(x.r) {
+		return &sigv4.Error{Kind: sigv4.Missing}
+	}
+	return &sigv4.Error{Kind: sigv4.WrongService, Detail: "no service with X-Amz-Target is served here"}
+}
+
+// A targetRefuser tells failures in the shape of AWS's JSON 1.1 protocol.
+// Spec: ebs-direct §1.1, §9.4.
+type targetRefuser struct{}
+
+// Refuse writes err, a *sigv4.Error or one of the server's own.
+func (targetRefuser) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+	status, body := http.StatusInternalServerError, targetError{"InternalFailure", "An internal error occurred."}
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		status, body = http.StatusBadRequest, targetError{"InvalidSignatureException", e.Error()}
+		if e.Kind == sigv4.Missing {
+			status, body.Type = http.StatusForbidden, "MissingAuthenticationTokenException"
+		}
+	}
+	w.Header().Set("X-Amzn-Errortype", body.Type)
+	writeJSON(w, status, "application/x-amz-json-1.1", body)
+}
+
+type targetError struct {
+	Type    string `json:"__type"`
+	Message string `json:"message"`
+}
+
+// note remembers which operation of t is asked for, and for which snapshot. It
+// reports whether it is the one whose body is a block.
+func (x *exchange) note(t rest.Table) (put bool) {
+	rt, err := t.Match(x.r)
+	if err != nil {
+		return false // for the door to tell, once it is known who asks
+	}
+	x.op = rt.Op.String()
+	x.snapshot = rt.SnapshotID[:min(len(rt.SnapshotID), maxSnapshotID)]
+	return rt.Op == rest.PutSnapshotBlock
+}
+
+// maxSnapshotID is the model's limit. Spec: ebs-direct §2.4.
+const maxSnapshotID = 64
+
+// opUnknown stands for requests that are no operation.
+const opUnknown = "unknown"
+
+// ec2Operations are the actions that logs and metrics tell apart.
+var ec2Operations = []string{
+	"CopySnapshot", "CreateSnapshot", "CreateTags", "DeleteSnapshot", "DeleteTags",
+	"DescribeSnapshotAttribute", "DescribeSnapshots", "DescribeTags",
+	"ModifySnapshotAttribute", "ResetSnapshotAttribute",
+}
+
+func ec2Operation(action string) string {
+	if slices.Contains(ec2Operations, action) {
+		return "ec2:" + action
+	}
+	return "ec2:" + opUnknown
+}

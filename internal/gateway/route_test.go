@@ -1,0 +1,154 @@
+package gateway_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shale/internal/gateway"
+	"shale/internal/sigv4"
+	"shale/internal/snapshot"
+)
+
+// Which dialect, which service and which region a request gets.
+// Spec: ebs-direct §1.1; plain-json, Which dialect a request gets.
+func TestDispatch(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		r    *http.Request
+		sign *signing
+		want string
+	}{
+		{"signed is EBS", request("GET", "/snapshots/snap-0/blocks", ""), &signing{}, "ebs served"},
+		{"signed is EBS whatever it accepts", request("POST", "/snapshots", "{}", "Accept: application/json"), &signing{}, "ebs served"},
+		{"signed and unknown is EBS's to refuse", request("GET", "/nothing", ""), &signing{}, "ebs served"},
+		{"second region", request("GET", "/snapshots/snap-0/blocks", ""), &signing{region: "eu-west-3"}, "ebs served"},
+		{"EBS for EC2", request("GET", "/snapshots/snap-0/blocks", ""), &signing{service: "ec2"}, refused("ebs", sigv4.WrongService)},
+		{"EBS for KMS", request("POST", "/snapshots", "{}"), &signing{service: "kms"}, refused("ebs", sigv4.WrongService)},
+		{"region not served", request("GET", "/snapshots/snap-0/blocks", ""), &signing{region: "eu-west-1"}, refused("ebs", sigv4.WrongRegion)},
+		{"malformed is never an envelope", request("POST", "/snapshots", "", "Authorization: AWS4-HMAC-SHA256 nonsense"), nil, refused("ebs", sigv4.Malformed)},
+		{"AWS alone is signed", request("POST", "/snapshots", "", "Authorization: AWS"), nil, refused("ebs", sigv4.Malformed)},
+		{"presigned parameters are signed", request("GET", "/snapshots/snap-0/blocks?X-Amz-Signature=00", ""), nil, refused("ebs", sigv4.Malformed)},
+
+		{"POST / is EC2", request("POST", "/", "Action=DescribeSnapshots"), &signing{service: "ec2"}, "ec2 served"},
+		{"GET /?Action is EC2", request("GET", "/?Action=DescribeSnapshots", ""), &signing{service: "ec2"}, "ec2 served"},
+		{"POST / for EBS", request("POST", "/", "Action=DescribeSnapshots"), &signing{}, refused("ec2", sigv4.WrongService)},
+		{"POST / for IAM", request("POST", "/", "Action=GetUser"), &signing{service: "iam"}, refused("ec2", sigv4.WrongService)},
+		{"POST / for STS", request("POST", "/", "Action=GetCallerIdentity"), &signing{service: "sts"}, refused("ec2", sigv4.WrongService)},
+		{"POST / unsigned", request("POST", "/", "Action=DescribeSnapshots"), nil, refused("ec2", sigv4.Missing)},
+		{"POST / with a bearer token", request("POST", "/", "", "Authorization: Bearer x"), nil, refused("ec2", sigv4.Missing)},
+		{"GET /?Action unsigned", request("GET", "/?Action=DescribeSnapshots", ""), nil, refused("ec2", sigv4.Missing)},
+		{"POST / other region", request("POST", "/", ""), &signing{service: "ec2", region: "mars-1"}, refused("ec2", sigv4.WrongRegion)},
+
+		{"target", request("POST", "/", "{}", "X-Amz-Target: TrentService.ListKeys"), &signing{service: "kms"}, `{"__type":"InvalidSignatureException"`},
+		{"target for EC2", request("POST", "/", "{}", "X-Amz-Target: TrentService.ListKeys"), &signing{service: "ec2"}, `{"__type":"InvalidSignatureException"`},
+		{"target unsigned", request("POST", "/", "{}", "X-Amz-Target: TrentService.ListKeys"), nil, `{"__type":"MissingAuthenticationTokenException"`},
+
+		{"unsigned is plain", request("GET", "/snapshots", ""), nil, "plain served"},
+		{"unsigned and unknown is plain's to refuse", request("GET", "/nothing", ""), nil, "plain served"},
+		{"GET / is plain", request("GET", "/", ""), nil, "plain served"},
+		{"plain, bearer", request("GET", "/snapshots", "", "Authorization: Bearer AWS4"), nil, refused("plain", sigv4.Missing)},
+		{"plain, basic", request("GET", "/snapshots", "", "Authorization: Basic dTpw"), nil, refused("plain", sigv4.Missing)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.sign != nil {
+				sign(t, tt.r, *tt.sign)
+			}
+			f := newFixture(t, func(o *gateway.Options) { o.Anonymous = testAccount })
+			w := f.do(tt.r)
+			if got := w.Body.String(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if id := w.Header().Get("x-amzn-RequestId"); len(id) != 36 {
+				t.Errorf("request id %q", id)
+			}
+		})
+	}
+}
+
+func TestCaller(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		host string
+		sign *signing
+		want snapshot.Caller
+	}{
+		{"signed", "127.0.0.1", &signing{region: "eu-west-3"}, snapshot.Caller{Account: testAccount, Region: "eu-west-3"}},
+		{"the scope decides, not the host", "ebs.us-east-1.amazonaws.com", &signing{region: "eu-west-3"}, snapshot.Caller{Account: testAccount, Region: "eu-west-3"}},
+		{"anonymous, default region", "127.0.0.1:8484", nil, snapshot.Caller{Account: "999900001111", Region: "us-east-1"}},
+		{"anonymous, region of the host", "EBS.eu-west-3.amazonaws.com:8484", nil, snapshot.Caller{Account: "999900001111", Region: "eu-west-3"}},
+		{"anonymous, no region in the host", "ebs.localhost", nil, snapshot.Caller{Account: "999900001111", Region: "us-east-1"}},
+	} {
+		f := newFixture(t, func(o *gateway.Options) { o.Anonymous = "999900001111" })
+		r, d := request("GET", "/snapshots/snap-0/blocks", ""), f.plain
+		r.Host = tt.host
+		if tt.sign != nil {
+			sign(t, r, *tt.sign)
+			d = f.ebs
+		}
+		f.do(r)
+		if diff := cmp.Diff(tt.want, d.caller); diff != "" {
+			t.Errorf("%s: caller (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+func TestPlainWithoutAnonymous(t *testing.T) {
+	f := newFixture(t, nil)
+	if got := f.do(request("GET", "/snapshots", "")).Body.String(); got != refused("plain", sigv4.Missing) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPlainRegionNotServed(t *testing.T) {
+	f := newFixture(t, func(o *gateway.Options) { o.Anonymous = testAccount })
+	r := request("GET", "/snapshots", "")
+	r.Host = "ebs.mars-1.amazonaws.com"
+	if got := f.do(r).Body.String(); got != refused("plain", sigv4.WrongRegion) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A web page must not reach an anonymous server on its visitor's loopback.
+func TestOrigin(t *testing.T) {
+	for _, tt := range []struct {
+		name, host string
+		origins    []string
+		ok         bool
+	}{
+		{"none", "127.0.0.1:8484", nil, true},
+		{"own", "127.0.0.1:8484", []string{"http://127.0.0.1:8484"}, true},
+		{"own, by name", "localhost:8484", []string{"http://localhost:8484"}, true},
+		{"own, IPv6", "[::1]:8484", []string{"http://[::1]:8484"}, true},
+		{"other host", "127.0.0.1:8484", []string{"http://example.com"}, false},
+		{"other port", "127.0.0.1:8484", []string{"http://127.0.0.1:80"}, false},
+		{"other scheme", "127.0.0.1:8484", []string{"https://127.0.0.1:8484"}, false},
+		{"opaque", "127.0.0.1:8484", []string{"null"}, false},
+		{"empty", "127.0.0.1:8484", []string{""}, false},
+		{"two", "127.0.0.1:8484", []string{"http://127.0.0.1:8484", "http://example.com"}, false},
+		{"a name made to resolve to loopback", "example.com:8484", []string{"http://example.com:8484"}, false},
+	} {
+		f := newFixture(t, func(o *gateway.Options) {
+			o.Anonymous = testAccount
+			o.TestControls = &clock{}
+		})
+		addr := f.listen(t)
+		for path, served := range map[string]string{"/snapshots": "plain served", "/_test/clock": `{"success":true`} {
+			r, err := http.NewRequest("GET", "http://"+addr+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = tt.host
+			r.Header["Origin"] = tt.origins
+			want := served
+			if !tt.ok {
+				want = refused("plain", sigv4.ForeignOrigin)
+			}
+			if _, got := send(t, r); !strings.HasPrefix(got, want) {
+				t.Errorf("%s, %s: got %q, want %q", tt.name, path, got, want)
+			}
+		}
+	}
+}
