@@ -299,8 +299,8 @@ func (c *Catalog) Sweep(ctx context.Context, deletedBefore time.Time, limit int)
 	err := c.reader.QueryRowContext(ctx, `SELECT key FROM snapshots WHERE leftover = 1 ORDER BY key LIMIT 1`).Scan(&key)
 	if err == nil {
 		return true, c.update(ctx, func(tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, `DELETE FROM pending WHERE snapshot = ?1 AND idx IN
-				(SELECT idx FROM pending WHERE snapshot = ?1 ORDER BY idx LIMIT ?2)`, key, limit)
+			result, err := tx.ExecContext(ctx, `DELETE FROM pending WHERE snapshot = ?1 AND idx <=
+				(SELECT max(idx) FROM (SELECT idx FROM pending WHERE snapshot = ?1 ORDER BY idx LIMIT ?2))`, key, limit)
 			if err != nil {
 				return fmt.Errorf("remove pending blocks: %w", err)
 			}
