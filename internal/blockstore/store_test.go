@@ -335,6 +335,45 @@ func TestHitThatIsNone(t *testing.T) {
 	}
 }
 
+// failing is the real index, but fails to commit as it is told.
+type failing struct {
+	blockstore.Index
+	err error
+}
+
+func (x *failing) Commit(ctx context.Context, c *blockstore.Commit) ([]error, error) {
+	if x.err != nil {
+		return nil, x.err
+	}
+	return x.Index.Commit(ctx, c)
+}
+
+// After a commit whose outcome is unknown nothing more is written; one that
+// found no room changes nothing.
+func TestFailedCommit(t *testing.T) {
+	f := newFixture(t)
+	index := &failing{Index: f.Catalog, err: blockstore.ErrFull}
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: index})
+	t.Cleanup(func() { _ = store.Close() })
+	w := blockstore.Write{Snapshot: f.key, ID: sha256.Sum256(data(1)), Data: data(1)}
+	if err := store.Write(t.Context(), w); !errors.Is(err, blockstore.ErrFull) || store.Err() != nil {
+		t.Errorf("no room: got %v and %v, want ErrFull and a store that goes on", err, store.Err())
+	}
+	index.err = nil
+	if err := store.Write(t.Context(), w); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	index.err = syscall.EIO
+	var stopped *blockstore.StoppedError
+	if err := store.Write(t.Context(), w); !errors.As(err, &stopped) {
+		t.Errorf("commit failed: got %v, want a *StoppedError", err)
+	}
+	index.err = nil
+	if err := store.Write(t.Context(), w); !errors.As(err, &stopped) {
+		t.Errorf("after it: got %v, want a *StoppedError", err)
+	}
+}
+
 func medium(t *testing.T) blockstore.Medium {
 	t.Helper()
 	m, err := segment.Open(segment.Options{FS: vfs.Dir(t.TempDir())})

@@ -90,9 +90,9 @@ func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, err
 	return c, nil
 }
 
-// create makes an empty file for a database that does not exist, so that only
-// its owner can ever read it, or the files that SQLite puts beside it. It
-// reports whether the database has yet to be made.
+// create makes an empty file for a database that does not exist, which only
+// its owner can read; SQLite would give it to everybody. It reports whether
+// the database has yet to be made.
 func create(path string) (bool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -2,7 +2,6 @@ package snapshot_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -177,5 +176,4 @@ func TestRoundTrip(t *testing.T) {
 	if got := f.blocks(child); len(got) != len(want) {
 		t.Errorf("after the parent's deletion: got %d blocks, want %d", len(got), len(want))
 	}
-	_ = context.Background
 }

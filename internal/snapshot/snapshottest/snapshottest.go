@@ -59,7 +59,7 @@ type Env struct {
 	// FS is under the segments. Set it with NewFS.
 	FS vfs.FS
 
-	stop func()
+	stop func(testing.TB)
 }
 
 // New starts a service on a fresh folder and stops it when the test ends.
@@ -82,14 +82,23 @@ func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.stop() })
+	t.Cleanup(func() { e.Stop(t) })
 	return e
+}
+
+// Stop stops the service before its test ends.
+func (e *Env) Stop(t testing.TB) {
+	t.Helper()
+	if e.stop != nil {
+		e.stop(t)
+		e.stop = nil
+	}
 }
 
 // Restart stops the service and starts it again on the same folder.
 func (e *Env) Restart(t testing.TB) {
 	t.Helper()
-	e.stop()
+	e.Stop(t)
 	e.start(t)
 }
 
@@ -115,7 +124,7 @@ func (e *Env) start(t testing.TB) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { e.Service.Run(ctx) })
-	e.stop = func() {
+	e.stop = func(t testing.TB) {
 		cancel()
 		running.Wait()
 		if err := e.Store.Close(); err != nil {
