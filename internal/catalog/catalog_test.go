@@ -17,7 +17,7 @@ import (
 
 const account = "111122223333"
 
-func open(t *testing.T, path string) *catalog.Catalog {
+func open(t testing.TB, path string) *catalog.Catalog {
 	t.Helper()
 	c, err := catalog.Open(t.Context(), path, time.Now)
 	if err != nil {
@@ -28,7 +28,7 @@ func open(t *testing.T, path string) *catalog.Catalog {
 }
 
 // create makes a catalog with an account and an open snapshot.
-func create(t *testing.T) (c *catalog.Catalog, path string, snap snapshot.Snapshot) {
+func create(t testing.TB) (c *catalog.Catalog, path string, snap snapshot.Snapshot) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "catalog.db")
 	c = open(t, path)
@@ -38,7 +38,7 @@ func create(t *testing.T) (c *catalog.Catalog, path string, snap snapshot.Snapsh
 	return c, path, start(t, c, "snap-00000000000000001", "")
 }
 
-func start(t *testing.T, c *catalog.Catalog, id, token string) snapshot.Snapshot {
+func start(t testing.TB, c *catalog.Catalog, id, token string) snapshot.Snapshot {
 	t.Helper()
 	now := time.Now()
 	snap, err := c.Create(t.Context(), snapshot.NewSnapshot{Token: token, Snapshot: snapshot.Snapshot{
@@ -51,7 +51,7 @@ func start(t *testing.T, c *catalog.Catalog, id, token string) snapshot.Snapshot
 }
 
 // commit records n blocks of the snapshot from the index on.
-func commit(t *testing.T, c *catalog.Catalog, snap snapshot.Snapshot, from, n int) []error {
+func commit(t testing.TB, c *catalog.Catalog, snap snapshot.Snapshot, from, n int) []error {
 	t.Helper()
 	b := blockstore.Commit{Container: 1, Committed: 1 << 20}
 	for i := from; i < from+n; i++ {

@@ -72,16 +72,22 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 	if errors.Is(err, sql.ErrNoRows) || err == nil && s.State == deleted {
 		return snapshot.Snapshot{}, false, nil
 	}
-	if err == nil {
-		err = c.readTags(ctx, &s)
-	}
 	if err != nil {
 		return snapshot.Snapshot{}, false, fmt.Errorf("read snapshot %s: %w", id, err)
 	}
 	return s, true, nil
 }
 
-// readTags fills in the owner's tags.
+// Tags implements snapshot.Catalog.
+func (c *Catalog) Tags(ctx context.Context, list []snapshot.Snapshot) error {
+	for i := range list {
+		if err := c.readTags(ctx, &list[i]); err != nil {
+			return fmt.Errorf("read tags of %s: %w", list[i].ID, err)
+		}
+	}
+	return nil
+}
+
 func (c *Catalog) readTags(ctx context.Context, s *snapshot.Snapshot) error {
 	rows, err := c.stmt.tags.QueryContext(ctx, s.Key, s.Account)
 	if err != nil {
@@ -98,7 +104,7 @@ func (c *Catalog) readTags(ctx context.Context, s *snapshot.Snapshot) error {
 	return rows.Err()
 }
 
-// list gives the snapshots of a query over snapshotColumns, without tags.
+// list gives the snapshots of a query over snapshotColumns.
 func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapshot.Snapshot, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, args...)
 	if err != nil {
@@ -118,17 +124,8 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapsh
 
 // Snapshots implements snapshot.Catalog.
 func (c *Catalog) Snapshots(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.Snapshot, error) {
-	list, err := c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state <> 5 ORDER BY start_ms, id LIMIT ?`,
+	return c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state <> 5 ORDER BY start_ms, id LIMIT ?`,
 		account, region, millis(after.Start), after.ID, limit)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		if err := c.readTags(ctx, &list[i]); err != nil {
-			return nil, fmt.Errorf("list snapshots: %w", err)
-		}
-	}
-	return list, nil
 }
 
 // Completing implements snapshot.Catalog.

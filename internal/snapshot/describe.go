@@ -72,6 +72,9 @@ func (s *Service) describeIDs(ctx context.Context, c Caller, ids []string, after
 		}
 		list = append(list, snap)
 	}
+	if err := s.catalog.Tags(ctx, list); err != nil {
+		return err
+	}
 	slices.SortFunc(list, func(a, b Snapshot) int { return compareCursors(Cursor{a.StartTime, a.ID}, Cursor{b.StartTime, b.ID}) })
 	for i := range list {
 		if compareCursors(Cursor{list[i].StartTime, list[i].ID}, after) > 0 && take(&list[i]) {
@@ -88,6 +91,9 @@ func compareCursors(a, b Cursor) int {
 func (s *Service) describeAll(ctx context.Context, c Caller, after Cursor, take func(*Snapshot) bool) error {
 	for {
 		list, err := s.catalog.Snapshots(ctx, c.Account, c.Region, after, describePage)
+		if err == nil {
+			err = s.catalog.Tags(ctx, list)
+		}
 		if err != nil {
 			return err
 		}

@@ -219,6 +219,10 @@ func (s *Service) replay(ctx context.Context, c Caller, clientToken string, requ
 	if !bound.equal(request) {
 		return Snapshot{}, false, &Error{Code: ClientTokenReused, Snapshot: snap.ID, Field: "clientToken"}
 	}
-	snap.State, snap.Message, snap.Tags = Open, "", bound.Tags
-	return snap, true, nil
+	return Snapshot{ // as it was
+		Key: snap.Key, ID: snap.ID, Account: snap.Account, Region: snap.Region, State: Open,
+		ParentID: snap.ParentID, Lineage: snap.Lineage, Description: snap.Description, VolumeSize: snap.VolumeSize,
+		StartTime: snap.StartTime, Timeout: snap.Timeout, Deadline: snap.StartTime.Add(snap.Timeout),
+		Tags: bound.Tags, Base: snap.Base, BaseBlocks: snap.BaseBlocks,
+	}, true, nil
 }
