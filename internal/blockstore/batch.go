@@ -11,6 +11,8 @@ type batch struct {
 	jobs   []*job
 	commit Commit
 	err    error // from the append stage
+	// upTo is Store.appended with this batch.
+	upTo int64
 }
 
 // appendBatches is the first stage: it gathers jobs, writes their payloads and
@@ -89,6 +91,14 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	if len(records) == 0 {
 		return
 	}
+	if s.appended-s.committed.Load() > maxAhead {
+		// The index has no room to record what was appended. Nothing more is
+		// until it has: this batch only asks it to.
+		b.err = ErrFull
+		b.commit = Commit{Container: s.end.Container, Committed: s.end.Offset}
+		b.upTo = s.appended
+		return
+	}
 	frame := Frame{Entries: make([]Entry, len(records))}
 	offsets, size := layOut(records)
 	for i, r := range records {
@@ -114,6 +124,9 @@ func (s *Store) append(ctx context.Context, b *batch) {
 		return
 	}
 	s.stats.BytesStored.Add(size)
+	s.end = Place{Container: place.Container, Offset: place.Offset + size}
+	s.appended += size
+	b.upTo = s.appended
 	b.commit.Container, b.commit.Committed = place.Container, place.Offset+size
 	for _, e := range frame.Entries {
 		b.commit.Stored = append(b.commit.Stored, Stored{
@@ -170,6 +183,13 @@ func (s *Store) commitBatches() {
 func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	var verdicts []error
 	err := b.err
+	if err != nil && b.upTo > 0 && s.Err() == nil {
+		if _, probe := s.index.Commit(ctx, &b.commit); probe == nil {
+			s.committed.Store(b.upTo)
+		} else if !errors.Is(probe, ErrFull) {
+			err = s.stop(ctx, probe)
+		}
+	}
 	if err == nil {
 		// A commit that failed before this one may have taken blocks with it
 		// that this batch relies on; the index checks that. One whose outcome
@@ -196,6 +216,7 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	s.inflight.Unlock()
 	if err == nil {
 		s.stats.Batches.Add(1)
+		s.committed.Store(max(s.committed.Load(), b.upTo))
 	}
 	refs := 0
 	for _, j := range b.jobs {

@@ -35,6 +35,9 @@ const (
 	// being recorded, one waiting for that, one being appended), each at most
 	// one job longer than maxBatch, with room to spare.
 	MaxUncommitted = 6 * maxBatch
+	// maxAhead is where appending waits for the index to catch up: one batch
+	// short of that.
+	maxAhead = 4 * maxBatch
 )
 
 // Options are what a Store is made of.
@@ -54,6 +57,12 @@ type Store struct {
 	commits chan *batch
 	done    sync.WaitGroup
 	stopped atomic.Pointer[StoppedError]
+
+	// appended counts the bytes appended, and end is where they end; both are
+	// the append stage's. committed is how many of them the index has recorded.
+	appended  int64
+	end       Place
+	committed atomic.Int64
 
 	closing sync.RWMutex // held for reading while a job is put into the queue
 	closed  bool

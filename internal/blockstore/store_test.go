@@ -374,6 +374,40 @@ func TestFailedCommit(t *testing.T) {
 	}
 }
 
+// An index without room does not let the medium run ahead of it for ever, and
+// once there is room writing goes on.
+func TestIndexWithoutRoom(t *testing.T) {
+	f := newFixture(t)
+	index := &failing{Index: f.Catalog, err: blockstore.ErrFull}
+	dir := t.TempDir()
+	m, err := segment.Open(segment.Options{FS: vfs.Dir(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := blockstore.New(blockstore.Options{Medium: m, Index: index})
+	t.Cleanup(func() { _ = store.Close() })
+	write := func(i int) error {
+		b := data(uint64(i) + 1)
+		return store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: block.Index(i), ID: sha256.Sum256(b), Data: b})
+	}
+	for i := range 2 * blockstore.MaxUncommitted / block.Size {
+		if err := write(i); !errors.Is(err, blockstore.ErrFull) {
+			t.Fatalf("write %d: got %v, want ErrFull", i, err)
+		}
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	if info, err := os.Stat(files[0]); err != nil || info.Size() >= blockstore.MaxUncommitted {
+		t.Errorf("the segment has grown to %d bytes, %v: a restart would not take that for a torn tail", info.Size(), err)
+	}
+	index.err = nil
+	if err := write(0); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("the write that finds that there is room again: got %v, want ErrFull", err)
+	}
+	if err := write(0); err != nil {
+		t.Errorf("the next: %v", err)
+	}
+}
+
 func medium(t *testing.T) blockstore.Medium {
 	t.Helper()
 	m, err := segment.Open(segment.Options{FS: vfs.Dir(t.TempDir())})

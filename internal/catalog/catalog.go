@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -188,9 +189,12 @@ func (c *Catalog) update(ctx context.Context, f func(*sql.Tx) error) error {
 	return full(tx.Commit())
 }
 
-// full tells a full disk apart from other errors.
+// full tells a full disk apart from other errors. A write that found no room
+// is one, and changed nothing; a sync that did is not, as nothing is known
+// after a failed sync.
 func full(err error) error {
-	if errors.Is(err, sqlite3.FULL) {
+	noRoom := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if errors.Is(err, sqlite3.FULL) || noRoom && !errors.Is(err, sqlite3.IOERR_FSYNC) && !errors.Is(err, sqlite3.IOERR_DIR_FSYNC) {
 		return fmt.Errorf("catalog: %w", blockstore.ErrFull)
 	}
 	return err

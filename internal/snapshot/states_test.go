@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,48 +190,43 @@ func TestWrongClaims(t *testing.T) {
 	}
 }
 
-// After Complete has been answered no write is, and those that were before
-// are in the snapshot.
-func TestCompleteAgainstWriters(t *testing.T) {
+// Once a snapshot is sealed no write is acknowledged, and what was before is
+// all there.
+func TestSealAgainstWriters(t *testing.T) {
 	f := newFixture(t)
+	closed := func(err error) bool { return code(err) == snapshot.AlreadyCompleted || code(err) == snapshot.NotFound }
 	for round := range 5 {
 		id := f.start("")
-		var mu sync.Mutex
-		var acknowledged int64
+		snap := f.describe(id)
+		var acknowledged atomic.Int64
 		var wg sync.WaitGroup
 		for w := range 8 {
 			wg.Go(func() {
 				for i := range int64(20) {
-					err := f.put(id, int64(w)*20+i, data(uint64(i)))
-					if code(err) == snapshot.AlreadyCompleted {
+					if err := f.put(id, int64(w)*20+i, data(uint64(i))); closed(err) {
 						return
-					}
-					if err != nil {
+					} else if err != nil {
 						t.Errorf("PutBlock: %v", err)
 					}
-					mu.Lock()
-					acknowledged++
-					mu.Unlock()
+					acknowledged.Add(1)
 				}
 			})
 		}
 		time.Sleep(time.Duration(round) * 5 * time.Millisecond) // anywhere in the writing
-		if _, err := f.Service.Complete(t.Context(), caller, snapshot.CompleteRequest{SnapshotID: id, ChangedBlocks: ptr(int64(0))}); err != nil {
-			t.Fatal(err)
+		if done, err := f.Catalog.Seal(t.Context(), snap.Key, snapshot.Claim{ChangedBlocks: 1}); err != nil || !done {
+			t.Fatal(done, err)
 		}
-		if err := f.put(id, 2000, data(1)); code(err) != snapshot.AlreadyCompleted && code(err) != snapshot.NotFound {
-			t.Errorf("PutBlock after Complete: got %v", err)
+		if err := f.put(id, 2000, data(1)); !closed(err) {
+			t.Errorf("PutBlock after the seal: got %v", err)
 		}
 		wg.Wait()
-		snap := f.describe(id)
 		pending, err := f.Catalog.Pending(t.Context(), snap.Key, 0, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The claim of no blocks is right or not; what was acknowledged is
-		// there while the sweep has not come by.
-		if len(pending) > 0 && int64(len(pending)) != acknowledged {
-			t.Errorf("%d blocks are recorded, %d were acknowledged", len(pending), acknowledged)
+		// None are left if the background work has come to it already.
+		if n := acknowledged.Load(); len(pending) > 0 && int64(len(pending)) != n {
+			t.Errorf("%d blocks are recorded, %d were acknowledged", len(pending), n)
 		}
 	}
 }

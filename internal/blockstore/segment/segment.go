@@ -36,7 +36,7 @@ const (
 	headerSize   = 4096
 	headerMagic  = "shaleseg"
 	version      = 1
-	headerLength = 44 // of the header that is not zero
+	headerLength = 60 // of the header that is not zero
 )
 
 // The header of a segment (docs/formats.md, Segment): one page of 4,096 bytes.
@@ -48,22 +48,31 @@ const (
 //	    10     6  reserved, zero
 //	    16     8  number of the segment
 //	    24    16  salt, random
-//	    40     4  CRC-32C of bytes 0 to 39
-//	    44  4052  zero
-func encodeHeader(c blockstore.ContainerID, salt [16]byte) []byte {
+//	    40    16  id of the store, which its catalog has too
+//	    56     4  CRC-32C of bytes 0 to 55
+//	    60  4036  zero
+type header struct {
+	container blockstore.ContainerID
+	salt      [16]byte
+	store     [16]byte
+}
+
+func (h header) encode() []byte {
 	b := make([]byte, headerSize)
 	copy(b, headerMagic)
 	binary.LittleEndian.PutUint16(b[8:], version)
-	binary.LittleEndian.PutUint64(b[16:], uint64(c))
-	copy(b[24:], salt[:])
-	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], crc32.MakeTable(crc32.Castagnoli)))
+	binary.LittleEndian.PutUint64(b[16:], uint64(h.container))
+	copy(b[24:], h.salt[:])
+	copy(b[40:], h.store[:])
+	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)))
 	return b
 }
 
-// decodeHeader gives the salt of the segment's header.
-func decodeHeader(c blockstore.ContainerID, b []byte) ([16]byte, error) {
-	corrupt := func(why string) ([16]byte, error) {
-		return [16]byte{}, &blockstore.CorruptError{Container: c, Why: why}
+// decodeHeader decodes the header of the segment, and checks all that encode
+// guarantees.
+func decodeHeader(c blockstore.ContainerID, b []byte) (header, error) {
+	corrupt := func(why string) (header, error) {
+		return header{}, &blockstore.CorruptError{Container: c, Why: why}
 	}
 	switch {
 	case len(b) != headerSize:
@@ -72,7 +81,7 @@ func decodeHeader(c blockstore.ContainerID, b []byte) ([16]byte, error) {
 		return corrupt("no segment header")
 	case binary.LittleEndian.Uint16(b[8:]) != version:
 		return corrupt(fmt.Sprintf("unknown segment version %d", binary.LittleEndian.Uint16(b[8:])))
-	case binary.LittleEndian.Uint32(b[40:]) != crc32.Checksum(b[:40], crc32.MakeTable(crc32.Castagnoli)):
+	case binary.LittleEndian.Uint32(b[56:]) != crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)):
 		return corrupt("segment header checksum mismatch")
 	case binary.LittleEndian.Uint64(b[16:]) != uint64(c):
 		return corrupt("header of another segment")
@@ -84,7 +93,7 @@ func decodeHeader(c blockstore.ContainerID, b []byte) ([16]byte, error) {
 			}
 		}
 	}
-	return [16]byte(b[24:40]), nil
+	return header{container: c, salt: [16]byte(b[24:40]), store: [16]byte(b[40:56])}, nil
 }
 
 func fileName(c blockstore.ContainerID) string { return fmt.Sprintf("%016x%s", int64(c), suffix) }
@@ -100,6 +109,9 @@ func parseName(name string) (blockstore.ContainerID, bool) {
 // Options are what a Store is opened with.
 type Options struct {
 	FS vfs.FS
+	// ID is the store's, in every segment and in the catalog, so that no
+	// other store's segments are taken for this one's.
+	ID [16]byte
 	// Committed has the length of every segment that the catalog names.
 	Committed map[blockstore.ContainerID]int64
 	Logger    *slog.Logger // nil discards
@@ -111,6 +123,7 @@ type Options struct {
 // A Store is a folder of segments; it implements blockstore.Medium.
 type Store struct {
 	fs      vfs.FS
+	id      [16]byte
 	log     *slog.Logger
 	maxSize int64
 
@@ -136,7 +149,7 @@ var _ blockstore.Medium = (*Store)(nil)
 // holds more than a crash can leave there, which means that the catalog is
 // older than the segments.
 func Open(o Options) (*Store, error) {
-	s := &Store{fs: o.FS, log: o.Logger, maxSize: o.MaxSize}
+	s := &Store{fs: o.FS, id: o.ID, log: o.Logger, maxSize: o.MaxSize}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -186,13 +199,49 @@ func (s *Store) removeUncommitted(committed map[blockstore.ContainerID]int64) er
 		return fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
 			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
 	}
-	if size, err := s.size(unknown[0]); err != nil || size > headerSize+blockstore.MaxUncommitted {
-		return errors.Join(err, &StaleError{unknown[0], size, 0})
+	if err := s.checkLeftover(s.last+1, unknown[0]); err != nil {
+		return err
 	}
 	if err := errors.Join(s.fs.Remove(unknown[0]), s.fs.SyncDir()); err != nil {
 		return fmt.Errorf("remove uncommitted segment: %w", err)
 	}
 	return nil
+}
+
+// checkLeftover makes sure that a segment is what a crash of this store can
+// have left.
+func (s *Store) checkLeftover(c blockstore.ContainerID, name string) error {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if size > headerSize+blockstore.MaxUncommitted {
+		return &StaleError{name, size, 0}
+	}
+	if size <= headerSize {
+		return nil // not begun in earnest; the header need not have been synced
+	}
+	h, err := s.readHeader(c, f)
+	if err != nil {
+		return fmt.Errorf("segment %s is not in the catalog, and not of this store as far as can be seen; nothing was changed: %w", name, err)
+	}
+	if h.store != s.id {
+		return fmt.Errorf("segment %s belongs to another catalog than the one in this folder: put the right catalog back; nothing was changed", name)
+	}
+	return nil
+}
+
+func (s *Store) readHeader(c blockstore.ContainerID, f vfs.File) (header, error) {
+	b := make([]byte, headerSize)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return header{}, err
+	}
+	return decodeHeader(c, b)
 }
 
 // A StaleError says that a segment holds more bytes after its committed length
@@ -241,12 +290,11 @@ func (s *Store) resume(c blockstore.ContainerID, length int64) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	header := make([]byte, headerSize)
-	salt, err := [16]byte{}, io.ErrUnexpectedEOF
-	if size >= length {
-		if _, err = f.ReadAt(header, 0); err == nil {
-			salt, err = decodeHeader(c, header)
-		}
+	var h header
+	if size < length {
+		err = io.ErrUnexpectedEOF
+	} else if h, err = s.readHeader(c, f); err == nil && h.store != s.id {
+		return errors.Join(fmt.Errorf("it belongs to another catalog than the one in this folder; nothing was changed"), f.Close())
 	}
 	if err != nil {
 		s.log.Error("segment is not appended to any more", "segment", int64(c), "err", err)
@@ -260,7 +308,7 @@ func (s *Store) resume(c blockstore.ContainerID, length int64) error {
 			return errors.Join(fmt.Errorf("cut torn tail: %w", err), f.Close())
 		}
 	}
-	s.active = &active{id: c, salt: salt, file: f, end: length}
+	s.active = &active{id: c, salt: h.salt, file: f, end: length}
 	return nil
 }
 
@@ -277,7 +325,7 @@ func (s *Store) create() (*active, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.WriteAt([][]byte{encodeHeader(a.id, a.salt)}, 0); err != nil {
+	if err := f.WriteAt([][]byte{header{a.id, a.salt, s.id}.encode()}, 0); err != nil {
 		undone := errors.Join(f.Close(), s.fs.Remove(fileName(a.id)))
 		if noSpace(err) && undone == nil {
 			return nil, blockstore.ErrFull

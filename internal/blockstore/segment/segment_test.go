@@ -20,6 +20,7 @@ type folder struct {
 	dir       string
 	committed map[blockstore.ContainerID]int64
 	max       int64
+	id        [16]byte
 }
 
 func newFolder(t testing.TB) *folder {
@@ -27,7 +28,7 @@ func newFolder(t testing.TB) *folder {
 }
 
 func (f *folder) open() (*segment.Store, error) {
-	return segment.Open(segment.Options{FS: vfs.Dir(f.dir), Committed: f.committed, MaxSize: f.max})
+	return segment.Open(segment.Options{FS: vfs.Dir(f.dir), ID: f.id, Committed: f.committed, MaxSize: f.max})
 }
 
 func (f *folder) mustOpen() *segment.Store {
@@ -124,6 +125,22 @@ func TestOlderCatalogIsRefused(t *testing.T) {
 	}
 	if names, _ := vfs.Dir(f.dir).List(); len(names) != 3 {
 		t.Errorf("%d segments left, want 3", len(names))
+	}
+}
+
+// A catalog that was lost and made anew must not make the segments go either,
+// nor be appended to by another's.
+func TestAnotherCatalogIsRefused(t *testing.T) {
+	for _, committed := range []bool{false, true} {
+		f := newFolder(t)
+		p := f.append(f.mustOpen(), 'a', committed)
+		f.id[0]++
+		if _, err := f.open(); err == nil {
+			t.Errorf("committed %v: opened another store's segments", committed)
+		}
+		f.id[0]--
+		f.committed[1] = p.Offset + 2*4096
+		f.check(f.mustOpen(), p, 'a')
 	}
 }
 
@@ -233,26 +250,26 @@ func TestManySegments(t *testing.T) {
 }
 
 func TestHeaderFlippedBit(t *testing.T) {
-	salt := [16]byte{1, 2, 3}
-	good := segment.EncodeHeader(5, salt)
-	if got, err := segment.DecodeHeader(5, good); err != nil || got != salt {
-		t.Fatalf("DecodeHeader: %v, %v", got, err)
+	salt, store := [16]byte{1, 2, 3}, [16]byte{4, 5}
+	good := segment.EncodeHeader(5, salt, store)
+	if s, id, err := segment.DecodeHeader(5, good); err != nil || s != salt || id != store {
+		t.Fatalf("DecodeHeader: %v, %v, %v", s, id, err)
 	}
 	for bit := range len(good) * 8 {
 		bad := slices.Clone(good)
 		bad[bit/8] ^= 1 << (bit % 8)
 		var corrupt *blockstore.CorruptError
-		if _, err := segment.DecodeHeader(5, bad); !errors.As(err, &corrupt) || corrupt.Container != 5 {
+		if _, _, err := segment.DecodeHeader(5, bad); !errors.As(err, &corrupt) || corrupt.Container != 5 {
 			t.Errorf("bit %d flipped: got %v, want a *CorruptError for segment 5", bit, err)
 		}
 	}
 }
 
 func FuzzHeader(f *testing.F) {
-	f.Add(segment.EncodeHeader(5, [16]byte{9}))
+	f.Add(segment.EncodeHeader(5, [16]byte{9}, [16]byte{8}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		salt, err := segment.DecodeHeader(5, b)
-		if err == nil && !bytes.Equal(segment.EncodeHeader(5, salt), b) {
+		salt, store, err := segment.DecodeHeader(5, b)
+		if err == nil && !bytes.Equal(segment.EncodeHeader(5, salt, store), b) {
 			t.Error("decoded header encodes differently")
 		}
 	})

@@ -1,0 +1,145 @@
+// Command shale keeps block snapshots of disks: it is the server that speaks
+// Amazon's EBS direct APIs, and the clients that move disk images in and out,
+// here or at AWS.
+//
+// Exit codes: 0 done, 1 failed, 2 wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"shale/internal/transfer"
+)
+
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// commands is the command line. The order within a group is that of the help.
+type commands struct {
+	Serve serveCmd `cmd:"" group:"server" help:"Serve snapshots from a folder."`
+	Env   envCmd   `cmd:"" group:"server" help:"Print what a shell needs to use a server."`
+
+	Upload   uploadCmd   `cmd:"" group:"disks" help:"Make a snapshot of a disk image."`
+	Download downloadCmd `cmd:"" group:"disks" help:"Make a disk image of a snapshot."`
+
+	List   listCmd   `cmd:"" group:"snapshots" help:"List your snapshots."`
+	Diff   diffCmd   `cmd:"" group:"snapshots" help:"Name the blocks in which two snapshots differ."`
+	Delete deleteCmd `cmd:"" group:"snapshots" help:"Delete snapshots."`
+
+	Version versionCmd `cmd:"" group:"about" help:"Print the version."`
+	Help    helpCmd    `cmd:"" group:"about" help:"Explain a command."`
+
+	ShowVersion bool `name:"version" hidden:"" help:"Print the version."`
+}
+
+// streams are where a command writes: its result to out, everything else to
+// err.
+type streams struct {
+	out, err io.Writer
+}
+
+// usageError reports a command line that makes no sense, whatever the server
+// would say.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() { os.Exit(run(os.Args[1:], streams{out: os.Stdout, err: os.Stderr})) }
+
+// run executes one command line and returns the exit code.
+func run(args []string, std streams) int {
+	helped := false
+	var cli commands
+	parser, err := kong.New(&cli,
+		kong.Name("shale"),
+		kong.Writers(std.out, std.err),
+		kong.Help(printHelp),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: helpWidth}),
+		kong.ExplicitGroups(groups),
+		kong.Exit(func(int) { helped = true }),
+	)
+	if err != nil {
+		panic(err) // the struct tags above are wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case helped:
+		return exitDone
+	case cli.ShowVersion:
+		return report(std, "", versionCmd{}.Run(std))
+	case err != nil:
+		return report(std, commandName(err), usageError{err})
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first interrupt ends the command in order; the second, at once.
+	context.AfterFunc(ctx, stop)
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(std, command.Selected().Name, command.Run(std))
+}
+
+// commandName is the command that a parse error is about, if it got that far.
+func commandName(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context.Selected() != nil {
+		return parse.Context.Selected().Name
+	}
+	return ""
+}
+
+// report tells of an error, with the next step where one is known, and returns
+// the exit code.
+func report(std streams, command string, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	name := "shale"
+	if command != "" {
+		name += " " + command
+	}
+	var usage usageError
+	var silent silentError
+	var leftover *transfer.LeftoverError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(std.err, "%s: %v\nSee: %s --help\n", name, err, name)
+		return exitUsage
+	case errors.As(err, &silent):
+		return exitFailed
+	case errors.Is(err, context.Canceled) && !errors.As(err, &leftover):
+		fmt.Fprintf(std.err, "%s: interrupted\n", name)
+	default:
+		for _, e := range parts(err) {
+			fmt.Fprintf(std.err, "%s: %v\n", name, e)
+		}
+	}
+	if next := hint(err); next != "" {
+		fmt.Fprintf(std.err, "  %s\n", next)
+	}
+	return exitFailed
+}
+
+// parts are the errors that err was joined from, or err alone.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// silentError is a failure of which everything has been said.
+type silentError struct{ error }

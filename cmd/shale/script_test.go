@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"shale/internal/block"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"shale": main})
+}
+
+// TestScript runs the commands as a person would, against `shale serve`. The
+// scripts have these commands besides testscript's own:
+//
+//	server DIR [FLAGS]     starts a server on DIR; sets $server to its address
+//	                       and the environment as `shale env` would
+//	restart DIR            kills that server at once and starts it again
+//	image FILE BYTES [INDEX=SEED …]
+//	                       makes a sparse image; SEED 0 writes zeros, an INDEX
+//	                       of the form A-B a run of blocks, each of its own
+//	keep NAME              sets $NAME to the stdout of the last command
+//	sparse FILE            fails if FILE takes as much disk as it has bytes
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			env.Values[serverKey{}] = new(*exec.Cmd)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server":  startServer,
+			"restart": restartServer,
+			"image":   makeImage,
+			"keep":    keepOutput,
+			"sparse":  checkSparse,
+		},
+	})
+}
+
+// serverKey is where a script keeps its server, a *exec.Cmd.
+type serverKey struct{}
+
+func startServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: server DIR [FLAGS]")
+	}
+	dir := ts.MkAbs(args[0])
+	serve(ts, dir, "127.0.0.1:0", args[1:])
+	ts.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(dir, "credentials"))
+	ts.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "config"))
+}
+
+func restartServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: restart DIR")
+	}
+	running := *ts.Value(serverKey{}).(**exec.Cmd)
+	ts.Check(running.Process.Kill())
+	if err := running.Wait(); err == nil {
+		ts.Fatalf("restart: the server ended before it was killed")
+	}
+	serve(ts, ts.MkAbs(args[0]), strings.TrimPrefix(ts.Getenv("server"), "http://"), nil)
+}
+
+// serve starts a server and returns once it is ready. The script's end stops
+// it.
+func serve(ts *testscript.TestScript, dir, listen string, flags []string) {
+	cmd := exec.Command(shaleBinary(ts), append([]string{"serve", "--data-dir", dir, "--listen", listen}, flags...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	log, err := os.OpenFile(dir+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	ts.Check(err)
+	defer log.Close() // the server has its own
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		if cmd.ProcessState != nil {
+			return // restarted
+		}
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			ts.Logf("server: %v", err)
+		}
+	})
+	ready, err := bufio.NewReader(out).ReadString('\n')
+	fields := strings.Fields(ready)
+	if err != nil || len(fields) < 2 || fields[0] != "ready:" {
+		ts.Fatalf("server: got %q, %v, want a line with its address; it says:\n%s", ready, err, ts.ReadFile(dir+".log"))
+	}
+	ts.Setenv("server", fields[1])
+	*ts.Value(serverKey{}).(**exec.Cmd) = cmd
+}
+
+// shaleBinary finds the test binary under the name of the command.
+func shaleBinary(ts *testscript.TestScript) string {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		path := filepath.Join(dir, "shale")
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	ts.Fatalf("no shale in PATH")
+	return ""
+}
+
+func makeImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: image FILE BYTES [INDEX=SEED …]")
+	}
+	length, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(f.Truncate(length))
+	for _, arg := range args[2:] {
+		indexes, seed, ok := strings.Cut(arg, "=")
+		first, last, isRun := strings.Cut(indexes, "-")
+		if !isRun {
+			last = first
+		}
+		from, err1 := strconv.Atoi(first)
+		to, err2 := strconv.Atoi(last)
+		n, err3 := strconv.Atoi(seed)
+		if err := errors.Join(err1, err2, err3); !ok || err != nil {
+			ts.Fatalf("image: %q: %v", arg, err)
+		}
+		for i := from; i <= to; i++ {
+			at := int64(i) * block.Size
+			b := make([]byte, min(block.Size, length-at))
+			if n != 0 {
+				_, err := rand.NewChaCha8([32]byte{byte(n), byte(i - from), byte((i - from) >> 8)}).Read(b)
+				ts.Check(err)
+			}
+			_, err = f.WriteAt(b, at)
+			ts.Check(err)
+		}
+	}
+}
+
+func keepOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keep NAME")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+func checkSparse(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sparse FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used >= info.Size() {
+		ts.Fatalf("%s has %d bytes and takes %d", args[0], info.Size(), used)
+	}
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sys/unix"
+
+	"shale/internal/datadir"
+	"shale/internal/ebs"
+	"shale/internal/ec2"
+	"shale/internal/gateway"
+	"shale/internal/plain"
+)
+
+// drainTime bounds how long requests may go on after SIGTERM.
+const drainTime = 20 * time.Second
+
+type serveCmd struct {
+	DataDir      string    `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
+	Listen       string    `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
+	Region       string    `default:"us-east-1" placeholder:"NAME" help:"Region that the server answers for. (${default})"`
+	Anonymous    anonymous `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
+	TestControls bool      `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
+	LogFormat    string    `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
+	Verbose      bool      `short:"v" help:"Log each block that is read or written, too."`
+	//nolint:lll // a help text
+	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
+}
+
+// Help is shown by --help.
+func (serveCmd) Help() string {
+	return `Serves the EBS direct APIs, EC2's snapshot operations and the plain JSON dialect
+on one address. The first start makes the folder, an account and its access key.
+The key is in DIR/credentials, the address in DIR/config, as AWS's clients want
+them; "shale env" prints what a shell needs to use them. A line that begins with
+"ready" on stdout says that the server answers. SIGTERM or Ctrl-C lets requests
+in progress finish, at most 20 seconds long.
+
+What is acknowledged is on the disk. One process at a time can serve a folder.
+
+Examples:
+
+    shale serve --data-dir ./data
+    shale serve --data-dir ./data --anonymous
+    shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json`
+}
+
+// anonymous is the flag of that name: given alone, or with the value
+// "anywhere".
+type anonymous string
+
+const (
+	anonymousOff      anonymous = ""
+	anonymousLoopback anonymous = "loopback"
+	anonymousAnywhere anonymous = "anywhere"
+)
+
+// IsBool lets the flag stand without a value.
+func (anonymous) IsBool() bool { return true }
+
+// Decode implements kong.MapperValue.
+func (a *anonymous) Decode(ctx *kong.DecodeContext) error {
+	*a = anonymousLoopback
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		return nil
+	}
+	switch value := fmt.Sprint(ctx.Scan.Pop().Value); value {
+	case string(anonymousAnywhere), string(anonymousLoopback):
+		*a = anonymous(value)
+	default:
+		return fmt.Errorf("--anonymous stands alone or has the value anywhere, not %q", value)
+	}
+	return nil
+}
+
+// Run serves until ctx ends.
+func (c *serveCmd) Run(ctx context.Context, std streams) error {
+	// All files are for the owner only, those too that SQLite makes.
+	unix.Umask(0o077)
+	log := newLogger(std.err, c.LogFormat, c.Verbose)
+	dir, err := datadir.Open(c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	listener, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := c.checkExposure(listener.Addr(), log); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n, err := openNode(ctx, dir, nodeOptions{testControls: c.TestControls, log: log, registry: registry})
+	if err != nil {
+		return err
+	}
+	options := gateway.Options{
+		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
+		Keys: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		Ready: n.service.Ready, Logger: log, Registry: registry,
+	}
+	if c.Anonymous != anonymousOff {
+		options.Anonymous = n.key.Account
+	}
+	if c.TestControls {
+		options.TestControls = n
+	}
+	endpoint := endpointURL(listener.Addr())
+	err = dir.WriteClient(datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
+	if err == nil {
+		err = c.serve(ctx, listener, gateway.NewServer(gateway.New(options), log), func() {
+			fmt.Fprintf(std.out, "ready: %s (keys and address for AWS clients: eval \"$(shale env --data-dir %s)\")%s\n",
+				endpoint, shellQuote(c.DataDir), c.notices())
+		}, log)
+	}
+	return errors.Join(err, n.close())
+}
+
+// notices are what the ready line adds about an unusual server.
+func (c *serveCmd) notices() string {
+	text := ""
+	if c.Anonymous != anonymousOff {
+		text += " [anonymous]"
+	}
+	if c.TestControls {
+		text += " [test controls]"
+	}
+	return text
+}
+
+// serve answers requests until ctx ends, and then those in progress.
+func (c *serveCmd) serve(ctx context.Context, l net.Listener, server *http.Server, ready func(), log *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	ready()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping, requests in progress may finish", "at_most", drainTime)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		log.Warn("requests in progress were cut off", "after", drainTime)
+		err = server.Close()
+	}
+	<-failed // http.ErrServerClosed
+	return err
+}
+
+// listen takes the address.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve on %s: %w; choose another address with --listen", address, err)
+	}
+	return l, nil
+}
+
+// checkExposure refuses what must not be reached from other machines, and
+// warns of the rest.
+func (c *serveCmd) checkExposure(addr net.Addr, log *slog.Logger) error {
+	tcp, ok := addr.(*net.TCPAddr)
+	if ok && tcp.IP.IsLoopback() {
+		return nil
+	}
+	if c.Anonymous == anonymousLoopback {
+		return usagef("%s can be reached from other machines: --anonymous admits everybody there; "+
+			"serve on a loopback address, or say --anonymous=anywhere", addr)
+	}
+	if c.TestControls {
+		return usagef("%s can be reached from other machines: --test-controls is for loopback addresses only", addr)
+	}
+	log.Warn("this address can be reached from other machines and is not encrypted: put a TLS proxy in front of it", "address", addr.String())
+	return nil
+}
+
+// endpointURL is the address as clients on this machine can use it.
+func endpointURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+func newLogger(w io.Writer, format string, verbose bool) *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if verbose {
+		o.Level = slog.LevelDebug
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// A testClock is the service's clock: the real one, and what tests have moved
+// it forward by.
+type testClock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+func (c *testClock) now() time.Time {
+	_, offset := c.read()
+	return time.Now().Add(offset)
+}
+
+func (c *testClock) read() (time.Time, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset), c.offset
+}
+
+func (c *testClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+}
