@@ -16,6 +16,7 @@ package blockstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -135,7 +136,10 @@ func (s *Store) Stats() *Stats { return &s.stats }
 // stop ends all writing for good: after a failed write, sync or commit nobody
 // knows what is on the disk, and trying again can only pretend to know.
 func (s *Store) stop(ctx context.Context, cause error) error {
-	e := &StoppedError{cause}
+	var e *StoppedError
+	if !errors.As(cause, &e) {
+		e = &StoppedError{cause}
+	}
 	if s.stopped.CompareAndSwap(nil, e) {
 		s.log.ErrorContext(ctx, "store stopped taking writes; restart the server once the disk is sound", "err", cause)
 	}

@@ -21,7 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -30,6 +30,7 @@ import (
 
 	"shale/internal/blockstore"
 	"shale/internal/snapshot"
+	"shale/internal/vfs"
 )
 
 //go:embed migrations/*.sql
@@ -42,6 +43,12 @@ const (
 	cachePages = -8 << 10
 	// checksumBytes at the end of each page hold its checksum.
 	checksumBytes = 8
+	// reserve is the room that is left for what ends in less being kept:
+	// deleting, completing, sweeping. Segments leave more (segment.reserve).
+	reserve = 16 << 20
+	// noRoom is the free space, in bytes, at which a failed write is put down
+	// to there being none.
+	noRoom = 1 << 20
 )
 
 // A Catalog is an open database.
@@ -49,7 +56,10 @@ type Catalog struct {
 	writer *sql.DB // one connection
 	reader *sql.DB
 	now    func() time.Time
+	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
+
+	stopped atomic.Pointer[blockstore.StoppedError]
 }
 
 var (
@@ -71,18 +81,24 @@ func (e *NewerError) Error() string {
 // Open opens the database, makes it if it does not exist and brings it up to
 // date. now is the clock of deadlines.
 func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
+	return openOn(ctx, "", path, now)
+}
+
+// openOn is Open on one of SQLite's file systems; the empty name is the real
+// one.
+func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
 	created, err := create(path)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	c := &Catalog{now: now}
-	if c.writer, err = open(path, writerConn(created), 1); err != nil {
+	c := &Catalog{now: now, free: vfs.Dir(filepath.Dir(path)).Free}
+	if c.writer, err = open(system, path, writerConn(created), 1); err != nil {
 		return nil, err
 	}
 	if err := c.migrate(ctx, path); err != nil {
 		return nil, errors.Join(err, c.writer.Close())
 	}
-	if c.reader, err = open(path, readerConn, readers); err != nil {
+	if c.reader, err = open(system, path, readerConn, readers); err != nil {
 		return nil, errors.Join(err, c.writer.Close())
 	}
 	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
@@ -109,8 +125,12 @@ func create(path string) (bool, error) {
 	return true, syncDir(filepath.Dir(path))
 }
 
-func open(path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
-	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String()
+func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
+	query := url.Values{}
+	if system != "" {
+		query.Set("vfs", system)
+	}
+	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 	db, err := driver.Open(name, init)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
@@ -176,28 +196,80 @@ func (c *Catalog) Close() error {
 }
 
 // update runs f in one transaction, which is durable on return. If f fails
-// nothing is changed. A client that hangs up does not end it half way.
+// nothing is changed. A client that hangs up does not end it half way. After
+// an error that leaves the outcome unknown all further ones fail.
 func (c *Catalog) update(ctx context.Context, f func(*sql.Tx) error) error {
+	if e := c.stopped.Load(); e != nil {
+		return e
+	}
 	ctx = context.WithoutCancel(ctx)
 	tx, err := c.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return full(err)
+		return c.judge(err)
 	}
 	if err := f(tx); err != nil {
-		return full(errors.Join(err, tx.Rollback()))
+		return c.judge(errors.Join(err, tx.Rollback()))
 	}
-	return full(tx.Commit())
+	return c.judge(tx.Commit())
+}
+
+// Err says why the catalog takes no more changes, or is nil.
+func (c *Catalog) Err() error {
+	if e := c.stopped.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// fatal are the errors after which nobody knows what is on the disk.
+var fatal = []sqlite3.ExtendedErrorCode{
+	sqlite3.IOERR_WRITE, sqlite3.IOERR_FSYNC, sqlite3.IOERR_DIR_FSYNC, sqlite3.IOERR_TRUNCATE,
+}
+
+// judge tells a full disk, after which work goes on, from a failed write or
+// sync, after which it must not.
+func (c *Catalog) judge(err error) error {
+	if err = c.full(err); err == nil || errors.Is(err, blockstore.ErrFull) {
+		return err
+	}
+	for _, code := range fatal {
+		if errors.Is(err, code) {
+			c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: err})
+			return c.stopped.Load()
+		}
+	}
+	return err
 }
 
 // full tells a full disk apart from other errors. A write that found no room
-// is one, and changed nothing; a sync that did is not, as nothing is known
-// after a failed sync.
-func full(err error) error {
-	noRoom := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-	if errors.Is(err, sqlite3.FULL) || noRoom && !errors.Is(err, sqlite3.IOERR_FSYNC) && !errors.Is(err, sqlite3.IOERR_DIR_FSYNC) {
+// changed nothing. A sync that failed is never taken for it, as nothing is
+// known after a failed sync.
+func (c *Catalog) full(err error) error {
+	switch {
+	case errors.Is(err, sqlite3.FULL):
+	case errors.Is(err, sqlite3.IOERR_WRITE), errors.Is(err, sqlite3.IOERR_SHMSIZE):
+		// SQLite does not pass on why; that there is no room is the reason
+		// that does not speak against the disk.
+		if free, statErr := c.free(); statErr != nil || free > noRoom {
+			return err
+		}
+	default:
+		return err
+	}
+	return fmt.Errorf("catalog: %w", blockstore.ErrFull)
+}
+
+// checkRoom refuses what makes the catalog grow while there is still room to
+// delete.
+func (c *Catalog) checkRoom() error {
+	free, err := c.free()
+	if err != nil {
+		return fmt.Errorf("catalog: free space: %w", err)
+	}
+	if free < reserve {
 		return fmt.Errorf("catalog: %w", blockstore.ErrFull)
 	}
-	return err
+	return nil
 }
 
 func millis(t time.Time) int64 {

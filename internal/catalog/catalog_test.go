@@ -143,6 +143,21 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	}
 }
 
+// Near the end of the disk nothing is added, and deleting goes on.
+func TestReserve(t *testing.T) {
+	c, _, snap := create(t)
+	c.SetFree(10 << 20)
+	if _, err := c.Create(t.Context(), snapshot.NewSnapshot{}); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("Create: got %v, want ErrFull", err)
+	}
+	if _, err := c.Commit(t.Context(), &blockstore.Commit{}); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("Commit: got %v, want ErrFull", err)
+	}
+	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {
+		t.Errorf("Delete: %v, %v", done, err)
+	}
+}
+
 // Of two that race for a state, one finds that it has gone.
 func TestPreconditions(t *testing.T) {
 	c, _, snap := create(t)

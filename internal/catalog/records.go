@@ -27,6 +27,9 @@ func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location,
 // Commit implements blockstore.Index.
 func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, error) {
 	verdicts := make([]error, len(b.Refs))
+	if err := c.checkRoom(); err != nil {
+		return nil, err
+	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		if b.Container != 0 {
 			if _, err := tx.StmtContext(ctx, c.stmt.putContainer).ExecContext(ctx, b.Container, b.Committed); err != nil {

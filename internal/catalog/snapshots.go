@@ -155,6 +155,9 @@ func (c *Catalog) Bound(ctx context.Context, account, region, token string) ([]b
 // Create implements snapshot.Catalog.
 func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.Snapshot, error) {
 	s := n.Snapshot
+	if err := c.checkRoom(); err != nil {
+		return snapshot.Snapshot{}, err
+	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `INSERT INTO snapshots
 			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks)

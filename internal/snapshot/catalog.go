@@ -47,6 +47,8 @@ type Catalog interface {
 	// blocks of closed snapshots, and what is left of snapshots deleted
 	// before the time. It reports whether there may be more.
 	Sweep(ctx context.Context, deletedBefore time.Time, limit int) (more bool, err error)
+	// Err says why the catalog takes no more changes, or is nil.
+	Err() error
 }
 
 // ErrRaced says that a precondition, checked before, did not hold any more.

@@ -49,6 +49,8 @@ type Service struct {
 	pool    sync.Pool     // of *[block.Size]byte
 
 	folds folds
+
+	stopped sync.Once // to say so
 }
 
 // New makes a Service.
@@ -66,7 +68,12 @@ func New(o Options) *Service {
 }
 
 // Ready says why the service cannot do all its work, or nil.
-func (s *Service) Ready() error { return s.store.Err() }
+func (s *Service) Ready() error {
+	if err := s.catalog.Err(); err != nil {
+		return err
+	}
+	return s.store.Err()
+}
 
 // buffer takes a block's buffer, waiting until one is free.
 func (s *Service) buffer(ctx context.Context) (*[block.Size]byte, error) {
@@ -138,6 +145,9 @@ func (s *Service) storeError(err error) error {
 	case errors.Is(err, blockstore.ErrFull):
 		return &Error{Code: StorageFull, Err: err}
 	case errors.As(err, &stopped):
+		s.stopped.Do(func() {
+			s.log.Error("no more changes are taken; restart the server once the disk is sound", "err", err)
+		})
 		return &Error{Code: StorageStopped, Err: err}
 	}
 	return &Error{Code: Internal, Err: err}
