@@ -215,6 +215,9 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	}
 	s.inflight.Unlock()
 	if err == nil {
+		for i := range b.commit.Stored {
+			s.located.Invalidate(b.commit.Stored[i].ID) // it may have replaced damage
+		}
 		s.stats.Batches.Add(1)
 		s.committed.Store(max(s.committed.Load(), b.upTo))
 	}

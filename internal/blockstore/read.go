@@ -27,43 +27,61 @@ func (e *DamagedError) Error() string {
 // *DamagedError, the damage is recorded, and the next write of the same block
 // stores it anew. ErrNotFound if there is no such block.
 func (s *Store) Read(ctx context.Context, id block.ID, buf []byte) error {
-	loc, found, err := s.index.Locate(ctx, id)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return ErrNotFound
-	}
 	s.stats.BlocksRead.Add(1)
-	if loc.Codec == CodecRaw && loc.Length != block.Size {
-		return s.damaged(ctx, id, loc, "stored length is not a block's")
-	}
-	if err := s.read(ctx, id, loc, buf[:loc.Length]); err != nil {
-		return err
-	}
-	if loc.Codec == CodecZero {
-		clear(buf)
-	}
-	return nil
+	return s.at(ctx, id, func(loc Location) error {
+		if loc.Codec == CodecRaw && loc.Length != block.Size {
+			return s.damaged(ctx, id, loc, "stored length is not a block's")
+		}
+		if err := s.read(ctx, id, loc, buf[:loc.Length]); err != nil {
+			return err
+		}
+		if loc.Codec == CodecZero {
+			clear(buf)
+		}
+		return nil
+	})
 }
 
 // ReadNode reads a map node. Errors as for Read.
-func (s *Store) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
+func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err error) {
+	err = s.at(ctx, id, func(loc Location) error {
+		if loc.Length > block.Size {
+			return s.damaged(ctx, id, loc, "stored length is beyond any record's")
+		}
+		node = make([]byte, loc.Length)
+		return s.read(ctx, id, loc, node)
+	})
+	return node, err
+}
+
+// at calls read with the record's location. A location that was kept in memory
+// may be out of date: if read fails there, the index has the last word.
+func (s *Store) at(ctx context.Context, id block.ID, read func(Location) error) error {
+	kept, found := s.located.GetIfPresent(id)
+	if found {
+		err := read(kept)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		s.located.Invalidate(id)
+	}
+	loc, found, err := s.locate(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return ErrNotFound
+	}
+	return read(loc)
+}
+
+// locate asks the index, and keeps what it says of a sound record.
+func (s *Store) locate(ctx context.Context, id block.ID) (Location, bool, error) {
 	loc, found, err := s.index.Locate(ctx, id)
-	if err != nil {
-		return nil, err
+	if err == nil && found && !loc.Damaged {
+		s.located.Set(id, loc)
 	}
-	if !found {
-		return nil, ErrNotFound
-	}
-	if loc.Length > block.Size {
-		return nil, s.damaged(ctx, id, loc, "stored length is beyond any record's")
-	}
-	buf := make([]byte, loc.Length)
-	if err := s.read(ctx, id, loc, buf); err != nil {
-		return nil, err
-	}
-	return buf, nil
+	return loc, found, err
 }
 
 // read fills payload from the location and checks it. What looks damaged is
@@ -96,6 +114,7 @@ func (s *Store) damaged(ctx context.Context, id block.ID, loc Location, why stri
 	s.stats.DamagedReads.Add(1)
 	e := &DamagedError{id, loc, why}
 	s.log.ErrorContext(ctx, "damaged record", "block_id", id.String(), "segment", int64(loc.Container), "offset", loc.Offset, "err", why)
+	defer s.located.Invalidate(id)
 	if err := s.index.MarkDamaged(context.WithoutCancel(ctx), id, loc); err != nil {
 		s.log.ErrorContext(ctx, "damage could not be recorded", "block_id", id.String(), "err", err)
 	}

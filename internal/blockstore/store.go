@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/maypok86/otter/v2"
+
 	"shale/internal/block"
 )
 
@@ -31,6 +33,9 @@ const (
 	// queueLength bounds the writes that wait for a batch. Their bodies are
 	// bounded by who reads them.
 	queueLength = 256
+	// maxLocated bounds the locations kept in memory: about 10 MiB, for 32 GiB
+	// of blocks.
+	maxLocated = 1 << 16
 	// MaxUncommitted bounds the bytes that a medium can hold beyond what the
 	// index has committed: the three batches that can be on their way (one
 	// being recorded, one waiting for that, one being appended), each at most
@@ -53,6 +58,9 @@ type Store struct {
 	medium Medium
 	index  Index
 	log    *slog.Logger
+	// located keeps sound locations. One may be out of date: what is read
+	// there is checked, and a hit on it is when it is committed.
+	located *otter.Cache[block.ID, Location]
 
 	queue   chan *job
 	commits chan *batch
@@ -99,7 +107,8 @@ func (e *StoppedError) Unwrap() error { return e.Cause }
 // New starts a store. Close stops it.
 func New(o Options) *Store {
 	s := &Store{
-		medium: o.Medium, index: o.Index, log: o.Logger,
+		located: otter.Must(&otter.Options[block.ID, Location]{MaximumSize: maxLocated}),
+		medium:  o.Medium, index: o.Index, log: o.Logger,
 		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),
 	}
 	if s.log == nil {

@@ -66,6 +66,7 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 		if err := s.enqueue(ctx, j); !errors.Is(err, ErrMissed) {
 			return err
 		}
+		s.located.Invalidate(w.ID)
 		ref.Hit = false // from the data that is still here
 	}
 }
@@ -75,11 +76,11 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	j := &job{done: make(chan error, 1)}
 	for _, n := range nodes {
-		held, err := s.holds(ctx, n.ID)
+		loc, found, err := s.locate(ctx, n.ID)
 		if err != nil {
 			return err
 		}
-		if !held {
+		if !found || loc.Damaged {
 			j.records = append(j.records, record{kind: KindNode, id: n.ID, raw: uint32(len(n.Data)), data: n.Data})
 		}
 	}
@@ -89,9 +90,13 @@ func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	return s.enqueue(ctx, j)
 }
 
-// holds reports whether a record is stored and sound.
+// holds reports whether a block is stored and sound, as far as is known: the
+// commit has the last word.
 func (s *Store) holds(ctx context.Context, id block.ID) (bool, error) {
-	loc, found, err := s.index.Locate(ctx, id)
+	if _, found := s.located.GetIfPresent(id); found {
+		return true, nil
+	}
+	loc, found, err := s.locate(ctx, id)
 	return found && !loc.Damaged, err
 }
 

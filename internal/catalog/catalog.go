@@ -59,6 +59,8 @@ type Catalog struct {
 	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
 
+	completed completed
+
 	stopped atomic.Pointer[blockstore.StoppedError]
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"shale/internal/block"
@@ -68,6 +69,10 @@ func idValue(id block.ID) any {
 
 // Snapshot implements snapshot.Catalog.
 func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+	kept, version, found := c.completed.get(id)
+	if found {
+		return kept, true, nil
+	}
 	s, err := scanSnapshot(c.stmt.snapshotByID.QueryRowContext(ctx, id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && s.State == deleted {
 		return snapshot.Snapshot{}, false, nil
@@ -75,7 +80,53 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 	if err != nil {
 		return snapshot.Snapshot{}, false, fmt.Errorf("read snapshot %s: %w", id, err)
 	}
+	if s.State == snapshot.Completed {
+		c.completed.put(s, version)
+	}
 	return s, true, nil
+}
+
+// completed keeps completed snapshots in memory, without tags: they are looked
+// up with each block that is read, and change only by being deleted. It is
+// right because one process alone has the database.
+type completed struct {
+	mu        sync.RWMutex
+	version   int64 // counts the changes
+	snapshots map[string]snapshot.Snapshot
+}
+
+// maxCompleted bounds the snapshots kept.
+const maxCompleted = 1024
+
+// get finds a snapshot. The version goes with what is read from the database
+// from now on.
+func (c *completed) get(id string) (s snapshot.Snapshot, version int64, found bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s, found = c.snapshots[id]
+	return s, c.version, found
+}
+
+// put keeps a snapshot, unless one has changed since it was read.
+func (c *completed) put(s snapshot.Snapshot, version int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if version != c.version {
+		return
+	}
+	if len(c.snapshots) >= maxCompleted || c.snapshots == nil {
+		c.snapshots = make(map[string]snapshot.Snapshot)
+	}
+	c.snapshots[s.ID] = s
+}
+
+// change forgets all. It is called after a completed snapshot has changed and
+// before anybody is told.
+func (c *completed) change() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.version++
+	clear(c.snapshots)
 }
 
 // Tags implements snapshot.Catalog.
@@ -290,6 +341,7 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string) (bool,
 	n, err := c.change(ctx, "delete snapshot",
 		`UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1 WHERE id = ? AND account = ? AND region = ? AND state <> 5`,
 		millis(c.now()), id, account, region)
+	c.completed.change()
 	return n == 1, err
 }
 
