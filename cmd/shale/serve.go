@@ -160,7 +160,9 @@ func (c *serveCmd) serve(ctx context.Context, l net.Listener, server *http.Serve
 		log.Warn("requests in progress were cut off", "after", drainTime)
 		err = server.Close()
 	}
-	<-failed // http.ErrServerClosed
+	if closed := <-failed; !errors.Is(closed, http.ErrServerClosed) {
+		err = errors.Join(err, closed)
+	}
 	return err
 }
 

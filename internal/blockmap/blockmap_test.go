@@ -61,7 +61,8 @@ func (m model) entries() iter.Seq2[blockmap.Entry, error] {
 func fold(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, m *memory, root block.ID, writes model) blockmap.Folded {
+}, m *memory, root block.ID, writes model,
+) blockmap.Folded {
 	t.Helper()
 	f, err := blockmap.Fold(context.Background(), m, m, root, writes.entries())
 	if err != nil {

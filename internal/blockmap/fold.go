@@ -63,7 +63,7 @@ func (f *folder) advance() error {
 // fold puts all writes below one node of the level, whose first index is base,
 // into it, and returns the node's new id.
 func (f *folder) fold(ctx context.Context, id block.ID, level int, base block.Index) (block.ID, error) {
-	end := base + 1<<(shift(level))*block.Index(fanout(level))
+	end := base + 1<<shift(level)*block.Index(fanout(level))
 	if !f.more || f.entry.Index >= end {
 		return id, nil
 	}

@@ -42,8 +42,12 @@ func (s *Store) Read(ctx context.Context, id block.ID, buf []byte) error {
 	})
 }
 
-// ReadNode reads a map node. Errors as for Read.
+// ReadNode reads a map node. The bytes are shared and must not be changed.
+// Errors as for Read.
 func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err error) {
+	if node, found := s.nodes.GetIfPresent(id); found {
+		return node, nil
+	}
 	err = s.at(ctx, id, func(loc Location) error {
 		if loc.Length > block.Size {
 			return s.damaged(ctx, id, loc, "stored length is beyond any record's")
@@ -51,7 +55,11 @@ func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err err
 		node = make([]byte, loc.Length)
 		return s.read(ctx, id, loc, node)
 	})
-	return node, err
+	if err != nil {
+		return nil, err
+	}
+	s.nodes.Set(id, node)
+	return node, nil
 }
 
 // at calls read with the record's location. A location that was kept in memory

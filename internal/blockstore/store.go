@@ -36,6 +36,8 @@ const (
 	// maxLocated bounds the locations kept in memory: about 10 MiB, for 32 GiB
 	// of blocks.
 	maxLocated = 1 << 16
+	// maxNodes bounds the map nodes kept in memory, in bytes.
+	maxNodes = 16 << 20
 	// MaxUncommitted bounds the bytes that a medium can hold beyond what the
 	// index has committed: the three batches that can be on their way (one
 	// being recorded, one waiting for that, one being appended), each at most
@@ -61,6 +63,8 @@ type Store struct {
 	// located keeps sound locations. One may be out of date: what is read
 	// there is checked, and a hit on it is when it is committed.
 	located *otter.Cache[block.ID, Location]
+	// nodes keeps map nodes as they are stored; they never change.
+	nodes *otter.Cache[block.ID, []byte]
 
 	queue   chan *job
 	commits chan *batch
@@ -108,7 +112,10 @@ func (e *StoppedError) Unwrap() error { return e.Cause }
 func New(o Options) *Store {
 	s := &Store{
 		located: otter.Must(&otter.Options[block.ID, Location]{MaximumSize: maxLocated}),
-		medium:  o.Medium, index: o.Index, log: o.Logger,
+		nodes: otter.Must(&otter.Options[block.ID, []byte]{
+			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node []byte) uint32 { return uint32(len(node)) },
+		}),
+		medium: o.Medium, index: o.Index, log: o.Logger,
 		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),
 	}
 	if s.log == nil {

@@ -41,8 +41,6 @@ const (
 	readers = 4
 	// cachePages is each connection's page cache: 8 MiB, as negative KiB.
 	cachePages = -8 << 10
-	// checksumBytes at the end of each page hold its checksum.
-	checksumBytes = 8
 	// reserve is the room that is left for what ends in less being kept:
 	// deleting, completing, sweeping. Segments leave more (segment.reserve).
 	reserve = 16 << 20

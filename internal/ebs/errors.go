@@ -58,10 +58,14 @@ func validation(reason string, text func(*snapshot.Error) string) row {
 // where they were seen. Spec: ebs-direct §3 to §6, §8, §9.
 var serviceRows = [snapshot.NumCodes]row{
 	snapshot.Internal: internal.says("An internal error occurred."),
-	snapshot.InvalidRequest: {status: http.StatusBadRequest, code: "ValidationException",
-		family: constraint, text: violations},
-	snapshot.NotFound: {status: http.StatusNotFound, code: "ResourceNotFoundException",
-		reason: "SNAPSHOT_NOT_FOUND", text: about("The snapshot '%s' does not exist.")},
+	snapshot.InvalidRequest: {
+		status: http.StatusBadRequest, code: "ValidationException",
+		family: constraint, text: violations,
+	},
+	snapshot.NotFound: {
+		status: http.StatusNotFound, code: "ResourceNotFoundException",
+		reason: "SNAPSHOT_NOT_FOUND", text: about("The snapshot '%s' does not exist."),
+	},
 
 	snapshot.ParentIncomplete: validation("INVALID_SNAPSHOT_ID", about("Source snapshot (%s) is not complete.")),
 	snapshot.VolumeTooLarge: validation("INVALID_VOLUME_SIZE", func(e *snapshot.Error) string {
@@ -82,8 +86,10 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidText: validation("INVALID_PARAMETER_VALUE", func(e *snapshot.Error) string {
 		return fmt.Sprintf("The value of %s contains a character that XML 1.0 cannot represent", e.Field)
 	}),
-	snapshot.ClientTokenReused: {status: http.StatusConflict, code: "ConflictException",
-		text: fixed("Current request does not match request stored with this token.")},
+	snapshot.ClientTokenReused: {
+		status: http.StatusConflict, code: "ConflictException",
+		text: fixed("Current request does not match request stored with this token."),
+	},
 
 	snapshot.BlockBeyondVolume: validation("INVALID_BLOCK", func(e *snapshot.Error) string {
 		return fmt.Sprintf("Block index %d is beyond the volume size extent", e.Index)
@@ -97,13 +103,17 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.AlgorithmUnsupported: validation("INVALID_PARAMETER_VALUE", func(e *snapshot.Error) string {
 		return fmt.Sprintf("Unsupported Checksum Algorithm '%s', supported algorithms are SHA256", e.Value)
 	}),
-	snapshot.ChecksumMismatch: {status: http.StatusForbidden, code: "InvalidSignatureException",
+	snapshot.ChecksumMismatch: {
+		status: http.StatusForbidden, code: "InvalidSignatureException",
 		family: transport, text: func(e *snapshot.Error) string {
 			return fmt.Sprintf("The value passed in as x-amz-Checksum does not match the computed checksum. "+
 				"Computed checksum: %s expected checksum: %s", e.Computed, e.Expected)
-		}},
-	snapshot.SignedDigestMismatch: {status: http.StatusForbidden, code: "InvalidSignatureException",
-		family: transport, text: fixed("The body does not match the value passed in as x-amz-content-sha256.")},
+		},
+	},
+	snapshot.SignedDigestMismatch: {
+		status: http.StatusForbidden, code: "InvalidSignatureException",
+		family: transport, text: fixed("The body does not match the value passed in as x-amz-content-sha256."),
+	},
 	snapshot.AlreadyCompleted: validation("INVALID_SNAPSHOT_ID", fixed("Snapshot is already completed")),
 
 	snapshot.ChecksumIncomplete: validation("INVALID_PARAMETER_VALUE", checksumIncomplete),
@@ -140,8 +150,10 @@ var requestRows = [rest.NumKinds]row{
 	rest.BadJSON:       serialization,
 	rest.WrongType:     serialization,
 	rest.BothSpellings: serialization,
-	rest.BodyTooLong: row{status: http.StatusRequestEntityTooLarge,
-		code: "RequestEntityTooLargeException", family: transport}.hangsUp(),
+	rest.BodyTooLong: row{
+		status: http.StatusRequestEntityTooLarge,
+		code:   "RequestEntityTooLargeException", family: transport,
+	}.hangsUp(),
 	rest.BodyUnread: {status: http.StatusBadRequest, code: "RequestAbortedException", family: transport},
 }
 

@@ -51,33 +51,55 @@ func TestRefuse(t *testing.T) {
 		typ    string
 		body   string
 	}{
-		{"one violation", &snapshot.Error{Code: snapshot.InvalidRequest, Violations: []snapshot.Violation{
-			{Field: "blockIndex", Value: new("-1"), Constraint: "Member must have value greater than or equal to 0"}}},
+		{
+			"one violation", &snapshot.Error{Code: snapshot.InvalidRequest, Violations: []snapshot.Violation{
+				{Field: "blockIndex", Value: new("-1"), Constraint: "Member must have value greater than or equal to 0"},
+			}},
 			400, "ValidationException:" + validate,
-			`{"message":"1 validation error detected: Value '-1' at 'blockIndex' failed to satisfy constraint: Member must have value greater than or equal to 0"}`},
-		{"two violations", &snapshot.Error{Code: snapshot.InvalidRequest, Violations: []snapshot.Violation{
-			{Field: "volumeSize", Constraint: "Member must not be null"},
-			{Field: "clientToken", Value: new(""), Constraint: "Member must satisfy regular expression pattern: ^[\\S]+$"}}},
+			`{"message":"1 validation error detected: Value '-1' at 'blockIndex' failed to satisfy constraint: Member must have value greater than or equal to 0"}`,
+		},
+		{
+			"two violations", &snapshot.Error{Code: snapshot.InvalidRequest, Violations: []snapshot.Violation{
+				{Field: "volumeSize", Constraint: "Member must not be null"},
+				{Field: "clientToken", Value: new(""), Constraint: "Member must satisfy regular expression pattern: ^[\\S]+$"},
+			}},
 			400, "ValidationException:" + validate,
 			`{"message":"2 validation errors detected: Value null at 'volumeSize' failed to satisfy constraint: Member must not be null; ` +
-				`Value '' at 'clientToken' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[\\S]+$"}`},
-		{"wrapped", fmt.Errorf("door: %w", &snapshot.Error{Code: snapshot.NotFound, Snapshot: "snap-0"}),
-			404, "ResourceNotFoundException:" + modelled, `{"Message":"The snapshot 'snap-0' does not exist.","Reason":"SNAPSHOT_NOT_FOUND"}`},
-		{"conflict", &snapshot.Error{Code: snapshot.ClientTokenReused},
-			409, "ConflictException:" + modelled, `{"Message":"Current request does not match request stored with this token."}`},
-		{"checksum", &snapshot.Error{Code: snapshot.ChecksumMismatch, Computed: "a=", Expected: "b="},
+				`Value '' at 'clientToken' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[\\S]+$"}`,
+		},
+		{
+			"wrapped", fmt.Errorf("door: %w", &snapshot.Error{Code: snapshot.NotFound, Snapshot: "snap-0"}),
+			404, "ResourceNotFoundException:" + modelled, `{"Message":"The snapshot 'snap-0' does not exist.","Reason":"SNAPSHOT_NOT_FOUND"}`,
+		},
+		{
+			"conflict", &snapshot.Error{Code: snapshot.ClientTokenReused},
+			409, "ConflictException:" + modelled, `{"Message":"Current request does not match request stored with this token."}`,
+		},
+		{
+			"checksum", &snapshot.Error{Code: snapshot.ChecksumMismatch, Computed: "a=", Expected: "b="},
 			403, "InvalidSignatureException:" + transport,
-			`{"message":"The value passed in as x-amz-Checksum does not match the computed checksum. Computed checksum: a= expected checksum: b="}`},
-		{"hostile token", &snapshot.Error{Code: snapshot.InvalidBlockToken, Value: "\"\x00\xff"},
-			400, "ValidationException:" + modelled, `{"Message":"The block token \"\u0000` + "\ufffd" + ` is invalid.","Reason":"INVALID_BLOCK_TOKEN"}`},
-		{"unknown key", &sigv4.Error{Kind: sigv4.UnknownKey, Detail: "not for the client"},
-			403, "UnrecognizedClientException:" + transport, `{"message":"The security token included in the request is invalid."}`},
-		{"integer", &rest.Error{Kind: rest.NotAnInteger, Field: "blockIndex", Value: "abc"},
-			400, "SerializationException:" + transport, `{"message":"The value \"abc\" of blockIndex is not a 32-bit integer"}`},
-		{"anything else", errors.New("disk 7 is on fire"),
-			500, "InternalServerException:" + modelled, `{"Message":"An internal error occurred."}`},
-		{"a code from the future", &snapshot.Error{Code: snapshot.NumCodes, Err: errors.New("secret")},
-			500, "InternalServerException:" + modelled, `{"Message":"An internal error occurred."}`},
+			`{"message":"The value passed in as x-amz-Checksum does not match the computed checksum. Computed checksum: a= expected checksum: b="}`,
+		},
+		{
+			"hostile token", &snapshot.Error{Code: snapshot.InvalidBlockToken, Value: "\"\x00\xff"},
+			400, "ValidationException:" + modelled, `{"Message":"The block token \"\u0000` + "\ufffd" + ` is invalid.","Reason":"INVALID_BLOCK_TOKEN"}`,
+		},
+		{
+			"unknown key", &sigv4.Error{Kind: sigv4.UnknownKey, Detail: "not for the client"},
+			403, "UnrecognizedClientException:" + transport, `{"message":"The security token included in the request is invalid."}`,
+		},
+		{
+			"integer", &rest.Error{Kind: rest.NotAnInteger, Field: "blockIndex", Value: "abc"},
+			400, "SerializationException:" + transport, `{"message":"The value \"abc\" of blockIndex is not a 32-bit integer"}`,
+		},
+		{
+			"anything else", errors.New("disk 7 is on fire"),
+			500, "InternalServerException:" + modelled, `{"Message":"An internal error occurred."}`,
+		},
+		{
+			"a code from the future", &snapshot.Error{Code: snapshot.NumCodes, Err: errors.New("secret")},
+			500, "InternalServerException:" + modelled, `{"Message":"An internal error occurred."}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,15 +24,20 @@ func TestDecodeDescribe(t *testing.T) {
 	}{
 		{"nothing", "", snapshot.DescribeRequest{}},
 		{"list by number, not by text", "SnapshotId.10=" + id + "b&SnapshotId.9=" + id + "a", snapshot.DescribeRequest{}},
-		{"owners", "Owner.2=self&Owner.1=amazon&Owner.3=111122223333",
-			snapshot.DescribeRequest{Owners: []string{"amazon", "self", "111122223333"}}},
+		{
+			"owners", "Owner.2=self&Owner.1=amazon&Owner.3=111122223333",
+			snapshot.DescribeRequest{Owners: []string{"amazon", "self", "111122223333"}},
+		},
 		{"restorable by", "RestorableBy.4=all&RestorableBy.40=self", snapshot.DescribeRequest{RestorableBy: []string{"all", "self"}}},
 		{"numbers that are none", "Owner.=me&Owner.x=me&Owner.-1=me&Owner.99999999999=me&Owners.1=me", snapshot.DescribeRequest{}},
 		{"a number written twice", "Owner.1=self&Owner.01=amazon", snapshot.DescribeRequest{Owners: []string{"amazon", "self"}}},
 		{"a bare name comes first", "Owner.1=amazon&Owner=self", snapshot.DescribeRequest{Owners: []string{"self", "amazon"}}},
-		{"filters", "Filter.2.Name=status&Filter.2.Value.3=b&Filter.2.Value.1=a&Filter.1.Name=tag%3Ak&Filter.1.Value.1=",
+		{
+			"filters", "Filter.2.Name=status&Filter.2.Value.3=b&Filter.2.Value.1=a&Filter.1.Name=tag%3Ak&Filter.1.Value.1=",
 			snapshot.DescribeRequest{Filters: []snapshot.Filter{
-				{Name: "tag:k", Values: []string{""}}, {Name: "status", Values: []string{"a", "b"}}}}},
+				{Name: "tag:k", Values: []string{""}}, {Name: "status", Values: []string{"a", "b"}},
+			}},
+		},
 		{"page", "MaxResults=5&NextToken=t", snapshot.DescribeRequest{MaxResults: new(int64(5)), NextToken: new("t")}},
 		{"page too large", "MaxResults=1001", snapshot.DescribeRequest{MaxResults: new(int64(1000))}},
 		{"token alone", "NextToken=t", snapshot.DescribeRequest{MaxResults: new(int64(1000)), NextToken: new("t")}},

@@ -23,8 +23,10 @@ func (x *exchange) identify() (snapshot.Caller, error) {
 		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.ForeignOrigin}
 	}
 	if x.o.Anonymous == "" {
-		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.Missing,
-			Detail: "the request has no credentials: sign it, or let the server be started with --anonymous"}
+		return snapshot.Caller{}, &sigv4.Error{
+			Kind:   sigv4.Missing,
+			Detail: "the request has no credentials: sign it, or let the server be started with --anonymous",
+		}
 	}
 	region := x.o.Regions[0]
 	if r, ok := hostRegion(x.r.Host); ok {

@@ -26,8 +26,10 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 		return snapshot.Caller{}, nil, err
 	}
 	if s.Service != service {
-		return snapshot.Caller{}, nil, &sigv4.Error{Kind: sigv4.WrongService,
-			Detail: fmt.Sprintf("the credential should be scoped to the service %q", service)}
+		return snapshot.Caller{}, nil, &sigv4.Error{
+			Kind:   sigv4.WrongService,
+			Detail: fmt.Sprintf("the credential should be scoped to the service %q", service),
+		}
 	}
 	if !slices.Contains(x.o.Regions, s.Region) {
 		return snapshot.Caller{}, nil, x.wrongRegion()
@@ -53,8 +55,10 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 }
 
 func (x *exchange) wrongRegion() error {
-	return &sigv4.Error{Kind: sigv4.WrongRegion,
-		Detail: fmt.Sprintf("the region is not served here; the default one is %q", x.o.Regions[0])}
+	return &sigv4.Error{
+		Kind:   sigv4.WrongRegion,
+		Detail: fmt.Sprintf("the region is not served here; the default one is %q", x.o.Regions[0]),
+	}
 }
 
 // payload returns the last line of the canonical request.
@@ -92,8 +96,10 @@ func (x *exchange) putPayload(s *sigv4.Signature) (hash string, digest *block.Di
 	switch {
 	case s.PayloadHash == sigv4.UnsignedPayload:
 		if checksum != "" && !s.HasSigned("x-amz-checksum") && !x.o.AllowUnsignedChecksum {
-			return "", nil, &sigv4.Error{Kind: sigv4.Mismatch,
-				Detail: "the header x-amz-checksum must be signed when the payload is not"}
+			return "", nil, &sigv4.Error{
+				Kind:   sigv4.Mismatch,
+				Detail: "the header x-amz-checksum must be signed when the payload is not",
+			}
 		}
 		return sigv4.UnsignedPayload, nil, nil
 	case s.PayloadHash != "":
@@ -107,8 +113,10 @@ func (x *exchange) putPayload(s *sigv4.Signature) (hash string, digest *block.Di
 	}
 	sum, err := base64.StdEncoding.DecodeString(checksum)
 	if err != nil || len(sum) != sha256.Size {
-		return "", nil, &sigv4.Error{Kind: sigv4.UnsupportedPayload,
-			Detail: "nothing says what the body's signed digest is: neither x-amz-content-sha256 nor x-amz-checksum"}
+		return "", nil, &sigv4.Error{
+			Kind:   sigv4.UnsupportedPayload,
+			Detail: "nothing says what the body's signed digest is: neither x-amz-content-sha256 nor x-amz-checksum",
+		}
 	}
 	return hex.EncodeToString(sum), nil, nil
 }
@@ -118,8 +126,10 @@ func (x *exchange) putPayload(s *sigv4.Signature) (hash string, digest *block.Di
 func payloadDigest(s *sigv4.Signature) ([]byte, error) {
 	sum, err := hex.DecodeString(s.PayloadHash)
 	if err != nil || len(sum) != sha256.Size {
-		return nil, &sigv4.Error{Kind: sigv4.UnsupportedPayload,
-			Detail: "x-amz-content-sha256 must be the SHA-256 of the body in hex; only PutSnapshotBlock may leave it at " + sigv4.UnsignedPayload}
+		return nil, &sigv4.Error{
+			Kind:   sigv4.UnsupportedPayload,
+			Detail: "x-amz-content-sha256 must be the SHA-256 of the body in hex; only PutSnapshotBlock may leave it at " + sigv4.UnsignedPayload,
+		}
 	}
 	return sum, nil
 }

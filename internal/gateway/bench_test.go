@@ -23,8 +23,10 @@ func BenchmarkPut(b *testing.B) {
 		w.WriteHeader(http.StatusCreated)
 		return nil
 	}
-	headers := []string{"x-amz-content-sha256: UNSIGNED-PAYLOAD", "x-amz-data-length: 524288",
-		"x-amz-checksum-algorithm: SHA256", "x-amz-checksum: " + strings.Repeat("A", 43) + "="}
+	headers := []string{
+		"x-amz-content-sha256: UNSIGNED-PAYLOAD", "x-amz-data-length: 524288",
+		"x-amz-checksum-algorithm: SHA256", "x-amz-checksum: " + strings.Repeat("A", 43) + "=",
+	}
 	r := sign(b, request("PUT", putTarget, "", headers...), signing{hash: "UNSIGNED-PAYLOAD"})
 	b.ReportAllocs()
 	for b.Loop() {

@@ -64,7 +64,7 @@ func (b *body) Close() error { return nil }
 
 // ended reports whether the next request on the connection would be the next
 // thing to read from it.
-func (b *body) ended() bool { return b.err == io.EOF || b.err == errNoBody }
+func (b *body) ended() bool { return errors.Is(b.err, io.EOF) || errors.Is(b.err, errNoBody) }
 
 // drain throws away what a client is still sending, up to maxDrain bytes and
 // for up to stall, so that it comes to read its answer, and reports whether the

@@ -90,7 +90,7 @@ func (x *exchange) refuse(err error) {
 // and the counts.
 func (x *exchange) finish() {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler {
+	if p != nil && p != any(http.ErrAbortHandler) { // the very value, by net/http's contract
 		x.stack = debug.Stack()
 		p = x.recovered(p)
 	}

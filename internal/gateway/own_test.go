@@ -178,9 +178,13 @@ func TestLog(t *testing.T) {
 		sign *signing
 		want []string
 	}{
-		{request("PUT", putTarget, "BLOCKBYTES", "x-amz-content-sha256: UNSIGNED-PAYLOAD"), &signing{hash: "UNSIGNED-PAYLOAD"},
-			[]string{"level=INFO", "msg=request", "op=PutSnapshotBlock", "snapshot=snap-0123456789abcdef0", "caller=" + testAccount,
-				"status=400", "bytes_in=10", "took=", "err=\"the snapshot 'snap-0123456789abcdef0' does not exist\""}},
+		{
+			request("PUT", putTarget, "BLOCKBYTES", "x-amz-content-sha256: UNSIGNED-PAYLOAD"), &signing{hash: "UNSIGNED-PAYLOAD"},
+			[]string{
+				"level=INFO", "msg=request", "op=PutSnapshotBlock", "snapshot=snap-0123456789abcdef0", "caller=" + testAccount,
+				"status=400", "bytes_in=10", "took=", "err=\"the snapshot 'snap-0123456789abcdef0' does not exist\"",
+			},
+		},
 		{request("GET", putTarget+"?blockToken=QUERYTOKEN", ""), &signing{}, []string{"op=GetSnapshotBlock", "the block token is invalid"}},
 		{request("POST", "/snapshots", `{"KmsKeyArn":"arn:aws:kms"}`), &signing{}, []string{"op=StartSnapshot", `err="invalid kmsKeyArn"`}},
 		{request("GET", putTarget, ""), &signing{secret: "x"}, []string{"status=403", "err=\"the signature does not match"}},

@@ -41,8 +41,10 @@ func (x *exchange) serveTest(path string) error {
 			return fmt.Errorf("advance the clock: %w", err)
 		}
 	default:
-		return &rest.Error{Kind: rest.UnknownMethod, Value: x.r.Method,
-			Allow: []string{http.MethodGet, http.MethodHead, http.MethodPost}}
+		return &rest.Error{
+			Kind: rest.UnknownMethod, Value: x.r.Method,
+			Allow: []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		}
 	}
 	now, offset := x.o.TestControls.Clock()
 	writeJSON(x.w, http.StatusOK, jsonType, envelope{Success: true, Data: clock{

@@ -23,9 +23,11 @@ import (
 )
 
 func TestDecodeStart(t *testing.T) {
-	all := snapshot.StartRequest{VolumeSize: new(int64(1)), ParentSnapshotID: new("snap-1"),
+	all := snapshot.StartRequest{
+		VolumeSize: new(int64(1)), ParentSnapshotID: new("snap-1"),
 		Tags: []snapshot.Tag{{Key: "b", Value: "1"}, {Key: "a"}}, Description: new(""), ClientToken: new("t"),
-		Encrypted: new(false), KMSKeyARN: new("arn"), Timeout: new(int64(10))}
+		Encrypted: new(false), KMSKeyARN: new("arn"), Timeout: new(int64(10)),
+	}
 	tests := []struct {
 		name, body string
 		want       snapshot.StartRequest
@@ -122,16 +124,26 @@ func TestRefuse(t *testing.T) {
 		body   string // without the request ID
 	}{
 		{"nobody", &sigv4.Error{Kind: sigv4.Missing, Detail: "who is it?"}, 401, `{"code":"UNAUTHENTICATED","message":"who is it?"`},
-		{"a web page", &sigv4.Error{Kind: sigv4.ForeignOrigin}, 403,
-			`{"code":"ACCESS_DENIED","message":"requests from web pages of another origin are not accepted"`},
-		{"a region", &sigv4.Error{Kind: sigv4.WrongRegion, Detail: "not here"}, 400,
-			`{"code":"VALIDATION_ERROR","message":"Invalid request parameters: not here"`},
-		{"wrapped", fmt.Errorf("x: %w", &snapshot.Error{Code: snapshot.NotFound, Snapshot: "snap-0"}), 404,
-			`{"code":"NOT_FOUND","message":"the snapshot 'snap-0' does not exist","reason":"SNAPSHOT_NOT_FOUND"`},
-		{"a full disk", &snapshot.Error{Code: snapshot.StorageFull}, 500,
-			`{"code":"INTERNAL_ERROR","message":"the server's disk is full; nothing was stored"`},
-		{"anything else", errors.New("disk 7 is on fire"), 500,
-			`{"code":"INTERNAL_ERROR","message":"an error of the server's own; its log has the cause under this request_id"`},
+		{
+			"a web page", &sigv4.Error{Kind: sigv4.ForeignOrigin}, 403,
+			`{"code":"ACCESS_DENIED","message":"requests from web pages of another origin are not accepted"`,
+		},
+		{
+			"a region", &sigv4.Error{Kind: sigv4.WrongRegion, Detail: "not here"}, 400,
+			`{"code":"VALIDATION_ERROR","message":"Invalid request parameters: not here"`,
+		},
+		{
+			"wrapped", fmt.Errorf("x: %w", &snapshot.Error{Code: snapshot.NotFound, Snapshot: "snap-0"}), 404,
+			`{"code":"NOT_FOUND","message":"the snapshot 'snap-0' does not exist","reason":"SNAPSHOT_NOT_FOUND"`,
+		},
+		{
+			"a full disk", &snapshot.Error{Code: snapshot.StorageFull}, 500,
+			`{"code":"INTERNAL_ERROR","message":"the server's disk is full; nothing was stored"`,
+		},
+		{
+			"anything else", errors.New("disk 7 is on fire"), 500,
+			`{"code":"INTERNAL_ERROR","message":"an error of the server's own; its log has the cause under this request_id"`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -32,8 +32,10 @@ func TestPutBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := snapshot.PutBlockRequest{SnapshotID: "snap-0", Index: math.MaxInt32, DataLength: new(int64(524288)),
-		Checksum: new("abc="), Algorithm: new("SHA256"), Progress: new(int64(-7))}
+	want := snapshot.PutBlockRequest{
+		SnapshotID: "snap-0", Index: math.MaxInt32, DataLength: new(int64(524288)),
+		Checksum: new("abc="), Algorithm: new("SHA256"), Progress: new(int64(-7)),
+	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(want, "Body")); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -50,8 +52,10 @@ func TestComplete(t *testing.T) {
 	got, err := rt.Complete(headers("x-amz-ChangedBlocksCount", "3", "x-amz-Checksum", "abc=",
 		"x-amz-Checksum-Algorithm", "SHA256", "x-amz-Checksum-Aggregation-Method", "LINEAR",
 		"x-amz-Changed-Blocks-Count", "not this one"))
-	want := snapshot.CompleteRequest{SnapshotID: "snap-0", ChangedBlocks: new(int64(3)), Checksum: new("abc="),
-		Algorithm: new("SHA256"), AggregationMethod: new("LINEAR")}
+	want := snapshot.CompleteRequest{
+		SnapshotID: "snap-0", ChangedBlocks: new(int64(3)), Checksum: new("abc="),
+		Algorithm: new("SHA256"), AggregationMethod: new("LINEAR"),
+	}
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("error %v (-want +got):\n%s", err, d)
 	}
@@ -61,13 +65,17 @@ func TestQueries(t *testing.T) {
 	rt := rest.Route{SnapshotID: "snap-0", BlockIndex: "5"}
 	r := httptest.NewRequest("GET", "/?pageToken=a%2Bb%3D&maxResults=100&startingBlockIndex=9&firstSnapshotId=snap-1&blockToken=&other=1&other=2", nil)
 	list, err := rt.ListBlocks(r)
-	if d := cmp.Diff(snapshot.ListBlocksRequest{SnapshotID: "snap-0", PageToken: new("a+b="),
-		MaxResults: new(int64(100)), StartingIndex: new(int64(9))}, list); err != nil || d != "" {
+	if d := cmp.Diff(snapshot.ListBlocksRequest{
+		SnapshotID: "snap-0", PageToken: new("a+b="),
+		MaxResults: new(int64(100)), StartingIndex: new(int64(9)),
+	}, list); err != nil || d != "" {
 		t.Errorf("ListBlocks: error %v (-want +got):\n%s", err, d)
 	}
 	changed, err := rt.ListChanged(r)
-	if d := cmp.Diff(snapshot.ListChangedRequest{FirstSnapshotID: new("snap-1"), SecondSnapshotID: "snap-0",
-		PageToken: new("a+b="), MaxResults: new(int64(100)), StartingIndex: new(int64(9))}, changed); err != nil || d != "" {
+	if d := cmp.Diff(snapshot.ListChangedRequest{
+		FirstSnapshotID: new("snap-1"), SecondSnapshotID: "snap-0",
+		PageToken: new("a+b="), MaxResults: new(int64(100)), StartingIndex: new(int64(9)),
+	}, changed); err != nil || d != "" {
 		t.Errorf("ListChanged: error %v (-want +got):\n%s", err, d)
 	}
 	get, err := rt.GetBlock(r)

@@ -159,8 +159,10 @@ func TestOperationString(t *testing.T) {
 	for o := rest.Operation(0); o <= rest.DeleteSnapshot+1; o++ {
 		got = append(got, o.String())
 	}
-	want := []string{"unknown", "StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "ListSnapshotBlocks",
-		"ListChangedBlocks", "GetSnapshotBlock", "ListSnapshots", "DescribeSnapshot", "DeleteSnapshot", "unknown"}
+	want := []string{
+		"unknown", "StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "ListSnapshotBlocks",
+		"ListChangedBlocks", "GetSnapshotBlock", "ListSnapshots", "DescribeSnapshot", "DeleteSnapshot", "unknown",
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
 	}

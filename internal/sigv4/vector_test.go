@@ -135,9 +135,13 @@ func TestFreshness(t *testing.T) {
 		off time.Duration
 		ok  bool
 	}{
-		{0, true}, {-sigv4.MaxSkew, true}, {sigv4.MaxSkew, true},
-		{-sigv4.MaxSkew - time.Second, false}, {sigv4.MaxSkew + time.Second, false},
-		{365 * 24 * time.Hour, false}, {-365 * 24 * time.Hour, false},
+		{0, true},
+		{-sigv4.MaxSkew, true},
+		{sigv4.MaxSkew, true},
+		{-sigv4.MaxSkew - time.Second, false},
+		{sigv4.MaxSkew + time.Second, false},
+		{365 * 24 * time.Hour, false},
+		{-365 * 24 * time.Hour, false},
 	} {
 		err := s.Verify(r, exampleSecret, s.PayloadHash, exampleTime.Add(tt.off))
 		if kind, _ := kindOf(err); (err == nil) != tt.ok || !tt.ok && kind != sigv4.Expired {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash"
 	"iter"
 
 	"shale/internal/block"
@@ -129,10 +130,7 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 type written struct {
 	count int64
 	// hash is over the digests of the blocks, by index. Spec: ebs-direct §7.1.
-	hash interface {
-		Write(p []byte) (int, error)
-		Sum(b []byte) []byte
-	}
+	hash hash.Hash
 }
 
 func (w *written) entries(ctx context.Context, c Catalog, key int64) iter.Seq2[blockmap.Entry, error] {

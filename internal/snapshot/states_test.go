@@ -260,6 +260,7 @@ func TestDamagedParentMap(t *testing.T) {
 	f.complete(parent, 1, nil)
 	child := f.start(parent)
 	f.mustPut(child, 4, data(3))
+	f.Restart(t) // nothing is in memory any more
 	// The parent's nodes are the last batch but one.
 	files, _ := filepath.Glob(filepath.Join(f.Dir, "segments", "*.seg"))
 	segment, err := os.ReadFile(files[0])

@@ -123,7 +123,8 @@ func (p *player) put(name string, args []string) error {
 	data := bytes.Repeat([]byte(args[1][:1]), block.Size)
 	for i := from; i <= to; i++ {
 		_, err := p.env.Service.PutBlock(p.t.Context(), snapshottest.Caller, snapshot.PutBlockRequest{
-			SnapshotID: p.vars[name], Index: i, ChecksumOptional: true, Body: bytes.NewReader(data)})
+			SnapshotID: p.vars[name], Index: i, ChecksumOptional: true, Body: bytes.NewReader(data),
+		})
 		if err != nil {
 			return err
 		}
