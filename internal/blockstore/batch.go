@@ -180,6 +180,18 @@ func (s *Store) commitBatches() {
 	}
 }
 
+// keep remembers where blocks were put: what was just written is often what is
+// read next. Where a location was known before, the index has the last word.
+func (s *Store) keep(stored []Stored) {
+	for i := range stored {
+		if r := &stored[i]; r.Kind == KindBlock {
+			if _, added := s.located.SetIfAbsent(r.ID, r.Location); !added {
+				s.located.Invalidate(r.ID)
+			}
+		}
+	}
+}
+
 func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	var verdicts []error
 	err := b.err
@@ -215,9 +227,7 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	}
 	s.inflight.Unlock()
 	if err == nil {
-		for i := range b.commit.Stored {
-			s.located.Invalidate(b.commit.Stored[i].ID) // it may have replaced damage
-		}
+		s.keep(b.commit.Stored)
 		s.stats.Batches.Add(1)
 		s.committed.Store(max(s.committed.Load(), b.upTo))
 	}
