@@ -1,0 +1,425 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A size says how much work each phase does in a round.
+type size struct {
+	rounds        int
+	blocks        int // written and read over 16 connections
+	latencyBlocks int // written over one connection
+	memoryBlocks  int // written over 64 connections
+	calls         int // of StartSnapshot, and of ListChangedBlocks
+	base          int // blocks in the large snapshot
+	smallBase     int // blocks in the small one
+}
+
+var (
+	fullSize  = size{rounds: 3, blocks: 4096, latencyBlocks: 512, memoryBlocks: 4096, calls: 100, base: 1_000_000, smallBase: 10_000}
+	quickSize = size{rounds: 1, blocks: 512, latencyBlocks: 64, memoryBlocks: 512, calls: 20, base: 100_000, smallBase: 1_000}
+)
+
+const (
+	connections       = 16
+	memoryConnections = 64
+	changes           = 10 // blocks that differ between a base and its child
+)
+
+// A bench is one run: two servers, the data on them and the figures so far.
+type bench struct {
+	size         size
+	source       *blockSource
+	nextBlock    uint64 // number of the first block not used yet
+	dir          string
+	shaleProgram string
+	refProgram   string
+	shale        *server
+	reference    *server
+
+	large, small pair
+
+	onShale, onReference dataset // what writeUnique last wrote
+
+	raw, put, putCPU, dedup, zero figure
+	latency50, latency99          figure
+	get, getCPU                   figure
+	start, diff, listing          figure
+	ready, memory                 figure
+}
+
+// A pair is a large snapshot and a child of it that differs in a few blocks.
+type pair struct{ base, child string }
+
+func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
+	b := &bench{
+		size: fullSize, source: newBlockSource(), dir: dir, shaleProgram: shaleProgram, refProgram: refProgram,
+
+		raw:       figure{title: "raw append + fdatasync of 8 MiB, one writer", unit: "MB/s"},
+		put:       figure{title: "PUT unique blocks, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.7},
+		putCPU:    figure{title: "PUT unique blocks, processor time", unit: "s/GiB", digits: 2},
+		latency50: figure{title: "PUT unique blocks, 1 connection, p50", unit: "ms", digits: 2, goal: ratioAtMost, target: 2},
+		latency99: figure{title: "PUT unique blocks, 1 connection, p99", unit: "ms", digits: 2},
+		dedup:     figure{title: "PUT blocks stored before, against the reference's unique ones", unit: "MB/s"},
+		zero:      figure{title: "PUT zero blocks, against the reference's unique ones", unit: "MB/s"},
+		get:       figure{title: "GET in random order, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
+		getCPU:    figure{title: "GET in random order, processor time", unit: "s/GiB", digits: 2},
+		listing:   figure{title: "ListSnapshotBlocks, 1 connection", unit: "entries/s"},
+		ready:     figure{title: "from start to ready", unit: "s", digits: 3, goal: valueAtMost, target: 0.5},
+		memory:    figure{title: "peak resident memory, 64 connections writing", unit: "MiB", goal: valueAtMost, target: 256},
+	}
+	if quick {
+		b.size = quickSize
+	}
+	b.start = figure{title: fmt.Sprintf("StartSnapshot, parent of %d blocks against none, p50", b.size.base), unit: "ms", digits: 2, goal: ratioAtMost, target: 1.5}
+	b.diff = figure{title: fmt.Sprintf("ListChangedBlocks, %d changes in %d blocks against in %d, p50", changes, b.size.base, b.size.smallBase), unit: "ms", digits: 2, goal: ratioAtMost, target: 1.5}
+	return b
+}
+
+// figures returns the figures in the order of the report.
+func (b *bench) figures() []*figure {
+	return []*figure{
+		&b.put, &b.latency50, &b.latency99, &b.get, &b.start, &b.diff, &b.memory, &b.ready,
+		&b.dedup, &b.zero, &b.putCPU, &b.getCPU, &b.listing, &b.raw,
+	}
+}
+
+// A phase measures some figures once.
+type phase struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+var phases = []phase{
+	{"put", (*bench).measurePut},
+	{"latency", (*bench).measureLatency},
+	{"get", (*bench).measureGet},
+	{"start", (*bench).measureStart},
+	{"diff", (*bench).measureDiff},
+	{"restart", (*bench).measureRestart},
+}
+
+func phaseNames() []string {
+	names := make([]string, len(phases))
+	for i, p := range phases {
+		names[i] = p.name
+	}
+	return names
+}
+
+func (b *bench) shaleDir() string { return filepath.Join(b.dir, "shale") }
+
+func (b *bench) log(name string) string { return filepath.Join(b.dir, name+".log") }
+
+// prepare starts both servers and fills shale's store, so that all figures are
+// those of a store with many blocks.
+func (b *bench) prepare(ctx context.Context) (err error) {
+	if b.reference, err = launchReference(b.refProgram, b.dir, b.log("reference")); err != nil {
+		return err
+	}
+	if b.shale, err = launchShale(b.shaleProgram, b.shaleDir(), b.log("shale")); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "loading %d and %d blocks\n", b.size.base, b.size.smallBase)
+	bases, err := b.loadBases(ctx, b.size.base, b.size.smallBase)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	if b.large, err = b.changeSome(bases[0], b.size.base); err != nil {
+		return err
+	}
+	if b.small, err = b.changeSome(bases[1], b.size.smallBase); err != nil {
+		return err
+	}
+	// Such a load leaves a million rows to sweep, which no upload at a disk's
+	// speed does.
+	return b.shale.waitIdle(ctx)
+}
+
+func (b *bench) close() {
+	for _, s := range []*server{b.shale, b.reference} {
+		if s != nil {
+			s.kill() // the data is about to be removed
+		}
+	}
+}
+
+// fresh returns the number of the first of n blocks that no server has seen.
+func (b *bench) fresh(n int) uint64 {
+	first := b.nextBlock
+	b.nextBlock += uint64(n)
+	return first
+}
+
+// changeSome makes a child of a snapshot with the given number of blocks in
+// which some of these are others.
+func (b *bench) changeSome(base string, blocks int) (pair, error) {
+	child, err := b.shale.newSnapshot(blocks, base)
+	if err != nil {
+		return pair{}, err
+	}
+	first := b.fresh(changes)
+	err = b.shale.once(func(c *conn) error {
+		for i := range changes {
+			blk := b.source.block(first + uint64(i))
+			if err := c.put(child, blocks/changes*i+rand.IntN(blocks/changes), &blk); err != nil {
+				return err
+			}
+		}
+		return c.complete(child, changes)
+	})
+	return pair{base, child}, err
+}
+
+// turns is how many times the servers take turns in one phase of a round. What
+// the machine gives (above all fresh memory for the page cache) changes from
+// second to second by a factor of three; in short turns both get the same of it.
+const turns = 8
+
+// inTurns calls f for shale and the reference alternately, each time with the
+// next part of n requests, and returns the sum of each server's runs.
+func (b *bench) inTurns(ctx context.Context, n int, f func(s *server, over span) (run, error)) (onShale, onReference run, err error) {
+	for turn := range turns {
+		over := span{n * turn / turns, n * (turn + 1) / turns}
+		order := []*server{b.shale, b.reference}
+		if turn%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, s := range order {
+			r, err := f(s, over)
+			if err != nil {
+				return run{}, run{}, err
+			}
+			if s == b.shale {
+				onShale.add(r)
+			} else {
+				onReference.add(r)
+			}
+		}
+	}
+	return onShale, onReference, nil
+}
+
+// writeUnique writes n new blocks to a new snapshot on each server.
+func (b *bench) writeUnique(ctx context.Context, n, conns int) (onShale, onReference run, err error) {
+	if b.onShale, err = b.newDataset(b.shale, n); err != nil {
+		return run{}, run{}, err
+	}
+	if b.onReference, err = b.newDataset(b.reference, n); err != nil {
+		return run{}, run{}, err
+	}
+	return b.inTurns(ctx, n, func(s *server, over span) (run, error) {
+		return s.write(ctx, b.source, b.dataset(s), over, conns)
+	})
+}
+
+// dataset returns what writeUnique last wrote to s.
+func (b *bench) dataset(s *server) *dataset {
+	if s == b.shale {
+		return &b.onShale
+	}
+	return &b.onReference
+}
+
+// newDataset plans n new blocks in a new snapshot of s.
+func (b *bench) newDataset(s *server, n int) (dataset, error) {
+	d := dataset{blocks: n, first: b.fresh(n)}
+	if s == b.reference {
+		d.snapshot = fmt.Sprintf("snap-%017x", d.first) // it takes any name
+		return d, nil
+	}
+	var err error
+	d.snapshot, err = s.newSnapshot(n, "")
+	return d, err
+}
+
+const mega = 1e6
+
+// measurePut writes unique blocks to both servers, then to shale the same
+// blocks once more and blocks of zeros, all over 16 connections.
+func (b *bench) measurePut(ctx context.Context) error {
+	raw, err := rawWrite(filepath.Join(b.dir, "raw"), b.source, b.size.blocks)
+	if err != nil {
+		return err
+	}
+	b.raw.add(raw / mega)
+
+	onShale, onReference, err := b.writeUnique(ctx, b.size.blocks, connections)
+	if err != nil {
+		return err
+	}
+	b.put.add(onShale.bytesPerSecond()/mega, onReference.bytesPerSecond()/mega)
+	b.putCPU.add(onShale.cpuPerGiB(), onReference.cpuPerGiB())
+
+	again, zero := b.onShale, dataset{blocks: b.size.blocks, zero: true}
+	for _, m := range []struct {
+		*dataset
+		*figure
+	}{{&again, &b.dedup}, {&zero, &b.zero}} {
+		if m.snapshot, err = b.shale.newSnapshot(m.blocks, ""); err != nil {
+			return err
+		}
+		r, err := b.shale.write(ctx, b.source, m.dataset, m.all(), connections)
+		if err != nil {
+			return err
+		}
+		m.add(r.bytesPerSecond()/mega, onReference.bytesPerSecond()/mega)
+	}
+	return nil
+}
+
+// measureLatency writes unique blocks one after the other.
+func (b *bench) measureLatency(ctx context.Context) error {
+	onShale, onReference, err := b.writeUnique(ctx, b.size.latencyBlocks, 1)
+	if err != nil {
+		return err
+	}
+	b.latency50.add(millis(onShale.percentile(50)), millis(onReference.percentile(50)))
+	b.latency99.add(millis(onShale.percentile(99)), millis(onReference.percentile(99)))
+	return nil
+}
+
+func millis(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// measureGet writes unique blocks and reads them in random order.
+func (b *bench) measureGet(ctx context.Context) error {
+	if _, _, err := b.writeUnique(ctx, b.size.blocks, connections); err != nil {
+		return err
+	}
+	if err := b.shale.once(func(c *conn) (err error) {
+		if err := c.complete(b.onShale.snapshot, b.onShale.blocks); err != nil {
+			return err
+		}
+		b.onShale.tokens, err = c.blockTokens(b.onShale.snapshot)
+		return err
+	}); err != nil {
+		return err
+	}
+	if n := len(b.onShale.tokens); n != b.onShale.blocks {
+		return fmt.Errorf("%s lists %d blocks, %d were written", b.onShale.snapshot, n, b.onShale.blocks)
+	}
+	// The reference ignores the token, so any of the usual length will do.
+	b.onReference.tokens = b.onShale.tokens
+
+	order := rand.Perm(b.size.blocks)
+	onShale, onReference, err := b.inTurns(ctx, b.size.blocks, func(s *server, over span) (run, error) {
+		return s.read(ctx, b.source, b.dataset(s), order, over, connections)
+	})
+	if err != nil {
+		return err
+	}
+	b.get.add(onShale.bytesPerSecond()/mega, onReference.bytesPerSecond()/mega)
+	b.getCPU.add(onShale.cpuPerGiB(), onReference.cpuPerGiB())
+	return nil
+}
+
+// measureStart starts snapshots with and without a parent, in turn.
+func (b *bench) measureStart(ctx context.Context) error {
+	start := func(parent string) func(c *conn) error {
+		return func(c *conn) error {
+			_, err := c.start(gib(b.size.base), parent)
+			return err
+		}
+	}
+	with, without, err := b.alternate(ctx, start(b.large.base), start(""))
+	if err != nil {
+		return err
+	}
+	b.start.add(with, without)
+	return nil
+}
+
+// measureDiff lists what differs between a snapshot and its child, for a large
+// and a small one in turn, and once all blocks of the large one.
+func (b *bench) measureDiff(ctx context.Context) error {
+	diff := func(p pair) func(c *conn) error {
+		return func(c *conn) error {
+			found := 0
+			err := c.list("/snapshots/"+p.child+"/changedblocks", url.Values{"firstSnapshotId": {p.base}}, func(page []byte) error {
+				found += bytes.Count(page, []byte(`"BlockIndex"`))
+				return nil
+			})
+			if err == nil && found != changes {
+				err = fmt.Errorf("%s lists %d changes, not %d", p.child, found, changes)
+			}
+			return err
+		}
+	}
+	large, small, err := b.alternate(ctx, diff(b.large), diff(b.small))
+	if err != nil {
+		return err
+	}
+	b.diff.add(large, small)
+
+	found, began := 0, time.Now()
+	err = b.shale.once(func(c *conn) error {
+		return c.list("/snapshots/"+b.large.base+"/blocks", url.Values{}, func(page []byte) error {
+			found += bytes.Count(page, []byte(`"BlockIndex"`))
+			return nil
+		})
+	})
+	if err == nil && found != b.size.base {
+		err = fmt.Errorf("%s lists %d blocks, not %d", b.large.base, found, b.size.base)
+	}
+	b.listing.add(float64(found) / time.Since(began).Seconds())
+	return err
+}
+
+// alternate calls first and second alternately over one connection to shale and
+// returns the median time of each in milliseconds.
+func (b *bench) alternate(ctx context.Context, first, second func(c *conn) error) (float64, float64, error) {
+	times := make([][]float64, 2)
+	err := b.shale.once(func(c *conn) error {
+		for range b.size.calls {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			for k, f := range []func(*conn) error{first, second} {
+				began := time.Now()
+				if err := f(c); err != nil {
+					return err
+				}
+				times[k] = append(times[k], millis(time.Since(began)))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return median(times[0]), median(times[1]), nil
+}
+
+// measureRestart stops shale, starts it again on its store and writes to the
+// new process over 64 connections.
+func (b *bench) measureRestart(ctx context.Context) error {
+	if err := b.shale.stop(); err != nil {
+		return err
+	}
+	var err error
+	if b.shale, err = launchShale(b.shaleProgram, b.shaleDir(), b.log("shale")); err != nil {
+		return err
+	}
+	b.ready.add(b.shale.readyAfter.Seconds())
+	d, err := b.newDataset(b.shale, b.size.memoryBlocks)
+	if err != nil {
+		return err
+	}
+	if _, err := b.shale.write(ctx, b.source, &d, d.all(), memoryConnections); err != nil {
+		return err
+	}
+	peak, err := b.shale.peakMemory()
+	if err != nil {
+		return err
+	}
+	b.memory.add(float64(peak) / (1 << 20))
+	return nil
+}

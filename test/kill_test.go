@@ -1,0 +1,381 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/smithy-go"
+	"golang.org/x/sync/errgroup"
+)
+
+// TestKill kills the server again and again while clients write, and holds it
+// to every answer that it gave: a snapshot that was started is there, with its
+// tags, bound to its token; a block that was acknowledged has its bytes; a
+// snapshot that was sealed completes; one that was deleted stays so. What was
+// in doubt when the server died is asked for once more, as clients do.
+//
+// SHALE_KILLS is how many times the server is killed, 10 without it.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	kills := 10
+	if v := os.Getenv("SHALE_KILLS"); v != "" {
+		var err error
+		if kills, err = strconv.Atoi(v); err != nil {
+			t.Fatalf("SHALE_KILLS: %v", err)
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+
+	s := startServer(t)
+	l := &ledger{deleted: make(map[string]bool)}
+	for range kills {
+		l.connect(t, s)
+		l.run(t, s, time.Duration(100+rng.IntN(900))*time.Millisecond)
+		s.start(t)
+		l.connect(t, s)
+		l.settle(t)
+	}
+	l.checkAll(t)
+	blocks := 0
+	for _, j := range l.jobs {
+		blocks += len(j.written)
+	}
+	t.Logf("%d blocks in %d snapshots compared, %d more snapshots deleted", blocks, len(l.jobs), len(l.deleted))
+	if status := s.stop(t); status != 0 {
+		t.Errorf("exit status %d after SIGTERM", status)
+	}
+}
+
+// clients is how many clients write at once, putters how many blocks each of
+// them has in flight.
+const (
+	clients = 8
+	putters = 4
+)
+
+// A ledger is all that the server has acknowledged.
+type ledger struct {
+	ebs *ebs.Client
+	ec2 *ec2.Client
+
+	next   atomic.Uint64 // number of the next job
+	killed atomic.Bool
+
+	mu      sync.Mutex      // guards the following
+	jobs    []*job          // that are not known to be deleted
+	deleted map[string]bool // snapshot IDs
+}
+
+// A job is one snapshot on its way. One goroutine owns it at a time.
+type job struct {
+	number   uint64
+	snapshot string         // once StartSnapshot was acknowledged
+	written  map[int]uint64 // by index, the version whose write was acknowledged
+	inDoubt  map[int]uint64 // likewise, sent but not acknowledged
+	sealed   bool           // CompleteSnapshot was acknowledged
+	doomed   bool           // DeleteSnapshot was sent
+	checked  bool           // it was completed and read back
+}
+
+func (l *ledger) connect(t *testing.T, s *server) {
+	l.ebs, l.ec2 = s.ebs(t), s.ec2(t)
+	l.killed.Store(false)
+}
+
+// run lets the clients work for a while and then kills the server.
+func (l *ledger) run(t *testing.T, s *server, d time.Duration) {
+	var working sync.WaitGroup
+	for range clients {
+		working.Go(func() {
+			for !l.killed.Load() {
+				j := &job{number: l.next.Add(1), written: make(map[int]uint64), inDoubt: make(map[int]uint64)}
+				err := l.work(t.Context(), j)
+				l.mu.Lock()
+				l.jobs = append(l.jobs, j)
+				l.mu.Unlock()
+				if err != nil && !l.killed.Load() {
+					t.Errorf("job %d: %v", j.number, err)
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(d)
+	l.killed.Store(true)
+	s.kill()
+	working.Wait()
+}
+
+// work does a job from its start to the end that its number gives it: a third
+// stays open, a third is sealed, and of a third the job before is deleted too.
+func (l *ledger) work(ctx context.Context, j *job) error {
+	if err := l.startJob(ctx, j); err != nil {
+		return err
+	}
+	if err := l.putAll(ctx, j, j.plan()); err != nil || j.number%3 == 0 {
+		return err
+	}
+	if err := l.seal(ctx, j); err != nil || j.number%3 == 1 {
+		return err
+	}
+	return l.deleteOne(ctx)
+}
+
+// token is the client token of the job and the value of its tag.
+func (j *job) token() string { return fmt.Sprintf("job-%d", j.number) }
+
+// plan is what a job writes, in its order: some indexes, and some of them again.
+func (j *job) plan() []map[int]uint64 {
+	rng := rand.New(rand.NewPCG(j.number, 1))
+	first, second := make(map[int]uint64), make(map[int]uint64)
+	for range 1 + rng.IntN(12) {
+		index := rng.IntN(2048)
+		first[index] = 1
+		if rng.IntN(4) == 0 {
+			second[index] = 2
+		}
+	}
+	return []map[int]uint64{first, second}
+}
+
+// content is what a version of a block of the job holds; now and then zeros,
+// and now and then what another job has too.
+func (j *job) content(index int, version uint64) []byte {
+	b := make([]byte, blockSize)
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[0:], j.number)
+	binary.LittleEndian.PutUint64(seed[8:], uint64(index))
+	binary.LittleEndian.PutUint64(seed[16:], version)
+	switch index % 8 {
+	case 0:
+		return b
+	case 1:
+		clear(seed[:8])
+	}
+	rand.NewChaCha8(seed).Read(b) // never fails
+	return b
+}
+
+func (l *ledger) startJob(ctx context.Context, j *job) error {
+	got, err := l.ebs.StartSnapshot(ctx, &ebs.StartSnapshotInput{
+		VolumeSize:  aws.Int64(1),
+		ClientToken: aws.String(j.token()),
+		Tags:        []ebstypes.Tag{{Key: aws.String("job"), Value: aws.String(j.token())}},
+	})
+	if err != nil {
+		return err
+	}
+	if j.snapshot != "" && j.snapshot != *got.SnapshotId {
+		return fmt.Errorf("token %s was bound to %s and now is to %s", j.token(), j.snapshot, *got.SnapshotId)
+	}
+	j.snapshot = *got.SnapshotId
+	return nil
+}
+
+// putAll writes the blocks of each map, several at a time, one map after the
+// other.
+func (l *ledger) putAll(ctx context.Context, j *job, plan []map[int]uint64) error {
+	for _, blocks := range plan {
+		var (
+			group errgroup.Group
+			mu    sync.Mutex // guards j.written and j.inDoubt
+		)
+		group.SetLimit(putters)
+		for index, version := range blocks {
+			group.Go(func() error {
+				mu.Lock()
+				j.inDoubt[index] = version
+				mu.Unlock()
+				if l.killed.Load() {
+					return errors.New("the server is dead")
+				}
+				if err := putBlock(ctx, l.ebs, j.snapshot, index, j.content(index, version)); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				delete(j.inDoubt, index)
+				j.written[index] = version
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seal completes the job with the count and checksum of all that it wrote.
+func (l *ledger) seal(ctx context.Context, j *job) error {
+	aggregate := sha256.New()
+	for _, index := range slices.Sorted(maps.Keys(j.written)) {
+		sum := sha256.Sum256(j.content(index, j.written[index]))
+		aggregate.Write(sum[:])
+	}
+	_, err := l.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{
+		SnapshotId:                aws.String(j.snapshot),
+		ChangedBlocksCount:        aws.Int32(int32(len(j.written))),
+		Checksum:                  aws.String(base64.StdEncoding.EncodeToString(aggregate.Sum(nil))),
+		ChecksumAlgorithm:         ebstypes.ChecksumAlgorithmChecksumAlgorithmSha256,
+		ChecksumAggregationMethod: ebstypes.ChecksumAggregationMethodChecksumAggregationLinear,
+	})
+	j.sealed = err == nil
+	return err
+}
+
+// deleteOne deletes the first job that is sealed.
+func (l *ledger) deleteOne(ctx context.Context) error {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.jobs, func(j *job) bool { return j.sealed && !j.doomed })
+	if i < 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	j := l.jobs[i]
+	j.doomed = true
+	l.mu.Unlock()
+	return l.deleteJob(ctx, j)
+}
+
+func (l *ledger) deleteJob(ctx context.Context, j *job) error {
+	_, err := l.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(j.snapshot)})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deleted[j.snapshot] = true
+	l.jobs = slices.DeleteFunc(l.jobs, func(other *job) bool { return other == j })
+	return nil
+}
+
+// settle asks the server that came back for all that was in doubt, and checks
+// what it acknowledged before and has not been checked since. Some jobs stay
+// open, to live through the next kill.
+func (l *ledger) settle(t *testing.T) {
+	t.Helper()
+	l.eachJob(t, func(ctx context.Context, j *job) error {
+		switch {
+		case j.doomed:
+			if err := l.deleteJob(ctx, j); !isCode(err, "InvalidSnapshot.NotFound") {
+				return err
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.deleted[j.snapshot] = true
+			l.jobs = slices.DeleteFunc(l.jobs, func(other *job) bool { return other == j })
+			return nil
+		case j.checked:
+			return nil
+		case j.number%6 == 0:
+			return l.resume(ctx, j)
+		default:
+			return l.finish(ctx, j)
+		}
+	})
+	for id := range l.deleted {
+		_, err := l.ec2.DescribeSnapshots(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+		if !isCode(err, "InvalidSnapshot.NotFound") {
+			t.Errorf("DescribeSnapshots of %s, which is deleted: %v", id, err)
+		}
+	}
+}
+
+// checkAll finishes what is open and checks every job once more.
+func (l *ledger) checkAll(t *testing.T) {
+	t.Helper()
+	l.eachJob(t, l.finish)
+}
+
+// eachJob calls f for every job, several at a time.
+func (l *ledger) eachJob(t *testing.T, f func(context.Context, *job) error) {
+	t.Helper()
+	var group errgroup.Group
+	group.SetLimit(clients)
+	for _, j := range slices.Clone(l.jobs) {
+		group.Go(func() error {
+			if err := f(t.Context(), j); err != nil {
+				t.Errorf("job %d, snapshot %s: %v", j.number, j.snapshot, err)
+			}
+			return nil
+		})
+	}
+	group.Wait() // none returns an error
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// resume makes sure of the job's start and tags, and writes what was in doubt.
+func (l *ledger) resume(ctx context.Context, j *job) error {
+	if err := l.startJob(ctx, j); err != nil {
+		return fmt.Errorf("start once more: %w", err)
+	}
+	found, err := l.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{j.snapshot}})
+	if err != nil {
+		return err
+	}
+	if tags := found.Snapshots[0].Tags; len(tags) != 1 || *tags[0].Key != "job" || *tags[0].Value != j.token() {
+		return fmt.Errorf("tags %v", tags)
+	}
+	return l.putAll(ctx, j, []map[int]uint64{maps.Clone(j.inDoubt)})
+}
+
+// finish resumes the job, seals it and compares all that it wrote.
+func (l *ledger) finish(ctx context.Context, j *job) error {
+	if err := l.resume(ctx, j); err != nil {
+		return err
+	}
+	if !j.sealed {
+		if err := l.seal(ctx, j); err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+	}
+	err := ec2.NewSnapshotCompletedWaiter(l.ec2, func(o *ec2.SnapshotCompletedWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 20*time.Millisecond, 200*time.Millisecond
+	}).Wait(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{j.snapshot}}, time.Minute)
+	if err != nil {
+		return fmt.Errorf("sealed with all that was acknowledged: %w", err)
+	}
+	var seen atomic.Int64
+	err = eachBlock(ctx, l.ebs, j.snapshot, func(index int, data []byte) error {
+		seen.Add(1)
+		version, ok := j.written[index]
+		if !ok || !bytes.Equal(data, j.content(index, version)) {
+			return fmt.Errorf("block %d is not what was acknowledged (written: %t)", index, ok)
+		}
+		return nil
+	})
+	if n := int(seen.Load()); err == nil && n != len(j.written) {
+		err = fmt.Errorf("%d blocks are there, %d were acknowledged", n, len(j.written))
+	}
+	j.checked = err == nil
+	return err
+}
+
+// isCode reports whether err is a service's error with the code.
+func isCode(err error, code string) bool {
+	var e smithy.APIError
+	return errors.As(err, &e) && e.ErrorCode() == code
+}
