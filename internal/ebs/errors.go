@@ -130,6 +130,11 @@ var serviceRows = [snapshot.NumCodes]row{
 	// No operation of this dialect has filters.
 	snapshot.InvalidFilter: validation("INVALID_PARAMETER_VALUE", nil),
 
+	snapshot.Throttled: {
+		status: http.StatusBadRequest, code: "RequestThrottledException",
+		reason: "RESOURCE_LEVEL_THROTTLE", text: fixed("Too many blocks are on their way. Reduce your request rate."),
+	},
+
 	snapshot.StorageFull:    internal.says("The server's disk is full. Nothing was stored."),
 	snapshot.StorageStopped: internal.says("The server takes no more writes after an error of its disk."),
 	snapshot.Damaged: {status: internal.status, code: internal.code, text: func(e *snapshot.Error) string {

@@ -81,6 +81,7 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.StorageFull:    {code: internalError},
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
+	snapshot.Throttled:      unreachable,
 
 	snapshot.ParentIncomplete:        unreachable,
 	snapshot.VolumeTooLarge:          unreachable,

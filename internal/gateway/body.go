@@ -16,6 +16,10 @@ const (
 	// maxBody is the longest body that is read into memory, in bytes: more
 	// than any operation but PutSnapshotBlock, which streams, has use for.
 	maxBody = 1 << 20
+	// minRate is the least rate at which a body has to come, in bytes a second,
+	// beyond what stall allows: a client that sends a byte now and then would
+	// hold what is reserved for its block for ever.
+	minRate = 16 << 10
 	// maxDrain is how much of a refused body is thrown away before the
 	// connection is given up, in bytes: a block and its framing.
 	maxDrain = block.Size + 64<<10
@@ -25,17 +29,18 @@ const (
 var errNoBody = errors.New("no body")
 
 // A body is a request's body. Each read of it must bring something within
-// stall, however long the whole takes, or fails; a failure is final. It also
-// knows what is left of it, for whoever answers.
+// stall, and all together must come at minRate, or it fails; a failure is
+// final. It also knows what is left of it, for whoever answers.
 type body struct {
 	inner io.ReadCloser
 	conn  *http.ResponseController
 	stall time.Duration
 
 	n       int64
-	err     error // what ended it, io.EOF or a failure; nil while more may come
-	awaited bool  // the client holds it back until it gets a 100 Continue
-	started bool  // a read was tried; if awaited, the 100 Continue went out
+	began   time.Time // of the first read
+	err     error     // what ended it, io.EOF or a failure; nil while more may come
+	awaited bool      // the client holds it back until it gets a 100 Continue
+	started bool      // a read was tried; if awaited, the 100 Continue went out
 }
 
 func expectsContinue(r *http.Request) bool {
@@ -48,8 +53,15 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.started = true
-	b.deadline(time.Now().Add(b.stall))
+	now := time.Now()
+	if !b.started {
+		b.started, b.began = true, now
+	}
+	latest := b.began.Add(b.stall + time.Duration(b.n)*time.Second/minRate)
+	if next := now.Add(b.stall); next.Before(latest) {
+		latest = next
+	}
+	b.deadline(latest)
 	n, err := b.inner.Read(p)
 	b.n += int64(n)
 	if err != nil {

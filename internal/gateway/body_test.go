@@ -202,7 +202,34 @@ func TestStalledBody(t *testing.T) {
 	}
 }
 
-// What counts is that something comes, not how long the whole takes; and when
+// A sender that lets a byte drop now and then is given up.
+func TestTrickledBody(t *testing.T) {
+	const stall = 100 * time.Millisecond
+	f := anonymous(t, stall)
+	got := make(chan error, 1)
+	f.plain.serve = func(w http.ResponseWriter, r *http.Request, _ *block.Digest) error {
+		_, err := io.Copy(io.Discard, r.Body)
+		got <- err
+		return err
+	}
+	c := dial(t, f.listen(t))
+	c.send(putHead("Content-Length: 1000\r\n"))
+	for range 1000 {
+		time.Sleep(stall / 4)
+		c.Write([]byte("x")) // fails once it has been given up
+		select {
+		case err := <-got:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Read: got %v, want that the deadline has passed", err)
+			}
+			return
+		default:
+		}
+	}
+	t.Error("the whole body was waited for")
+}
+
+// What counts is that it comes, not how long the whole takes; and when
 // it is there, the answer may take longer than the next byte might have.
 func TestSlowBodyAndSlowAnswer(t *testing.T) {
 	const stall = 200 * time.Millisecond
@@ -222,10 +249,10 @@ func TestSlowBodyAndSlowAnswer(t *testing.T) {
 	}
 	c := dial(t, f.listen(t))
 	for range 2 {
-		c.send(putHead("Content-Length: 6\r\n"))
+		c.send(putHead("Content-Length: 24576\r\n"))
 		for range 6 {
 			time.Sleep(stall / 4)
-			c.send("x")
+			c.send(strings.Repeat("x", 4096))
 		}
 		if status, body, keep := c.answer(); status != 200 || body != "done" || !keep || cancelled {
 			t.Fatalf("got %d %q, keep=%v, cancelled=%v", status, body, keep, cancelled)

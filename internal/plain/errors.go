@@ -21,6 +21,7 @@ const (
 	accessDenied     code = "ACCESS_DENIED"
 	notFound         code = "NOT_FOUND"
 	conflict         code = "CONFLICT"
+	throttled        code = "THROTTLED"
 	checksumMismatch code = "CHECKSUM_MISMATCH"
 	methodNotAllowed code = "METHOD_NOT_ALLOWED"
 	internalError    code = "INTERNAL_ERROR"
@@ -80,6 +81,8 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidBlockToken:    invalid("INVALID_BLOCK_TOKEN", "block_token"),
 	snapshot.InvalidPageToken:     invalid("INVALID_PAGE_TOKEN", "page_token"),
 	snapshot.InvalidFilter:        invalid("", ""),
+
+	snapshot.Throttled: {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
 
 	snapshot.StorageFull:    fault,
 	snapshot.StorageStopped: fault,

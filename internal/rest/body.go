@@ -15,8 +15,9 @@ import (
 )
 
 // MaxJSON is the longest JSON body that is read, in bytes. A StartSnapshot
-// with 50 tags, all at their limits and escaped, needs less.
-const MaxJSON = 64 << 10
+// with 50 tags at their limits, all of characters that JSON escapes in twelve
+// bytes, needs 230,000.
+const MaxJSON = 256 << 10
 
 // CheckEncoding refuses a body that is encoded in any way.
 // Spec: ebs-direct §1.1.

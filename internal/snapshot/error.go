@@ -71,6 +71,8 @@ const (
 	InvalidPageToken
 	// InvalidFilter: Error.Field is the filter's name, Error.Err says why.
 	InvalidFilter
+	// Throttled: too many blocks are on their way; try again.
+	Throttled
 	// StorageFull: the disk has no room; reads go on.
 	StorageFull
 	// StorageStopped: the store takes no more writes after a failed write or
@@ -181,6 +183,8 @@ func (e *Error) Error() string {
 		return "the page token is invalid or has expired; list from the start"
 	case InvalidFilter:
 		return fmt.Sprintf("filter %q: %v", e.Field, e.Err)
+	case Throttled:
+		return "too many blocks are on their way at the moment; try again"
 	case StorageFull:
 		return "the server's disk is full; nothing was stored"
 	case StorageStopped:

@@ -43,11 +43,11 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err := s.store.Err(); err != nil {
 		return block.Digest{}, s.storeError(err)
 	}
-	buf, err := s.buffer(ctx)
+	buf, err := s.buffer(ctx, s.writing)
 	if err != nil {
 		return block.Digest{}, err
 	}
-	defer s.release(buf)
+	defer s.release(buf, s.writing)
 	digest, err := readBlock(r.Body, buf)
 	if err != nil {
 		return block.Digest{}, err

@@ -127,12 +127,12 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
 		return nil, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
 	}
-	buf, err := s.buffer(ctx)
+	buf, err := s.buffer(ctx, s.reading)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.store.Read(ctx, t.ID, buf[:]); err != nil {
-		s.release(buf)
+		s.release(buf, s.reading)
 		var damaged *blockstore.DamagedError
 		if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
 			return nil, &Error{Code: Damaged, Snapshot: snap.ID, Index: t.Index, Err: err}
@@ -140,7 +140,7 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 		return nil, s.storeError(err)
 	}
 	// In the unencrypted domain a block's identity is its digest.
-	return &BlockData{Bytes: buf[:], Digest: block.Digest(t.ID), release: func() { s.release(buf) }}, nil
+	return &BlockData{Bytes: buf[:], Digest: block.Digest(t.ID), release: func() { s.release(buf, s.reading) }}, nil
 }
 
 // listing checks what all listings have.

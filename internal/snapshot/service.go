@@ -22,9 +22,13 @@ const (
 	blockTokenLife = 7 * 24 * time.Hour
 	pageTokenLife  = time.Hour
 
-	// maxBuffers bounds the blocks held in memory, of requests and replies
-	// together: 96 MiB. Further requests wait.
-	maxBuffers = 192
+	// maxWriting and maxReading bound the blocks held in memory, 96 MiB in
+	// all: those on their way in, and those on their way out, so that slow
+	// senders do not hold up readers. Further requests wait, for at most
+	// bufferWait.
+	maxWriting = 128
+	maxReading = 64
+	bufferWait = 5 * time.Second
 )
 
 // Options are what a Service is made of.
@@ -45,8 +49,9 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	buffers chan struct{} // a slot per block held in memory
-	pool    sync.Pool     // of *[block.Size]byte
+	writing, reading slots
+	pool             sync.Pool // of *[block.Size]byte
+	bufferWait       time.Duration
 
 	folds folds
 
@@ -57,8 +62,8 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, log: o.Logger,
-		buffers: make(chan struct{}, maxBuffers),
-		pool:    sync.Pool{New: func() any { return new([block.Size]byte) }},
+		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
+		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -75,19 +80,32 @@ func (s *Service) Ready() error {
 	return s.store.Err()
 }
 
-// buffer takes a block's buffer, waiting until one is free.
-func (s *Service) buffer(ctx context.Context) (*[block.Size]byte, error) {
+// slots has room for a value per block held in memory.
+type slots chan struct{}
+
+// buffer takes a block's buffer. If none becomes free the client is told to
+// come back: its library does that by itself, and waiting here would only
+// lengthen the queue.
+func (s *Service) buffer(ctx context.Context, from slots) (*[block.Size]byte, error) {
 	select {
-	case s.buffers <- struct{}{}:
-		return s.pool.Get().(*[block.Size]byte), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case from <- struct{}{}:
+	default:
+		patience := time.NewTimer(s.bufferWait)
+		defer patience.Stop()
+		select {
+		case from <- struct{}{}:
+		case <-patience.C:
+			return nil, &Error{Code: Throttled}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+	return s.pool.Get().(*[block.Size]byte), nil
 }
 
-func (s *Service) release(b *[block.Size]byte) {
+func (s *Service) release(b *[block.Size]byte, to slots) {
 	s.pool.Put(b)
-	<-s.buffers
+	<-to
 }
 
 // own finds a snapshot of the caller's own, as it stands at this moment.

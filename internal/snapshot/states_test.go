@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -377,4 +378,42 @@ func TestPaging(t *testing.T) {
 	if err != nil || len(page.Blocks) != 0 || page.NextToken != "" {
 		t.Errorf("past every volume: got %d blocks, token %q, %v", len(page.Blocks), page.NextToken, err)
 	}
+}
+
+// stalled is a body that gives nothing until it is let go.
+type stalled struct{ release <-chan struct{} }
+
+func (s stalled) Read([]byte) (int, error) {
+	<-s.release
+	return 0, io.ErrUnexpectedEOF
+}
+
+// Senders that stall hold up neither readers nor, for long, other senders,
+// who are told to come back.
+func TestStalledSenders(t *testing.T) {
+	f := newFixture(t)
+	readable := f.start("")
+	f.mustPut(readable, 0, data(1))
+	f.complete(readable, 1, nil)
+	id := f.start("")
+	f.Service.SetBufferWait(20 * time.Millisecond)
+	release := make(chan struct{})
+	var senders sync.WaitGroup
+	for range snapshot.MaxWriting {
+		senders.Go(func() {
+			_, err := f.Service.PutBlock(context.Background(), caller, snapshot.PutBlockRequest{SnapshotID: id, ChecksumOptional: true, Body: stalled{release}})
+			if code(err) != snapshot.BodyIncomplete {
+				t.Errorf("stalled sender: got %v, want BodyIncomplete", err)
+			}
+		})
+	}
+	for code(f.put(id, 0, data(1))) != snapshot.Throttled { // until all buffers are taken
+		time.Sleep(time.Millisecond)
+	}
+	if got := f.blocks(readable); len(got) != 1 {
+		t.Errorf("a reader beside them got %d blocks, want 1", len(got))
+	}
+	close(release)
+	senders.Wait()
+	f.mustPut(id, 0, data(1))
 }

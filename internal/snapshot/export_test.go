@@ -1,0 +1,12 @@
+package snapshot
+
+import "time"
+
+// For tests of what happens when there is no buffer.
+const (
+	MaxWriting = maxWriting
+	MaxReading = maxReading
+)
+
+// SetBufferWait sets how long a request waits for a buffer.
+func (s *Service) SetBufferWait(d time.Duration) { s.bufferWait = d }
