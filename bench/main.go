@@ -31,9 +31,7 @@ func main() {
 	flag.StringVar(&o.dataDir, "data-dir", os.TempDir(), "folder on the disk to measure; the data goes to a new folder in it, removed at the end")
 	flag.StringVar(&o.bin, "bin", "bin", "folder that holds the programs shale and bench-reference")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := measure(ctx, o); err != nil {
+	if err := measure(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -68,8 +66,10 @@ func (o options) chosen() ([]phase, error) {
 }
 
 // measure runs the phases and prints what came out: progress to standard
-// error, the report to standard output. When ctx ends it cleans up and says so.
-func measure(ctx context.Context, o options) (err error) {
+// error, the report to standard output. However it ends, its data is removed.
+func measure(o options) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	chosen, err := o.chosen()
 	if err != nil {
 		return err

@@ -131,7 +131,9 @@ def test_start_refused(ebs, change, reason, message):
         dict(Tags=[{"Key": "ü" * 127, "Value": "v" * 255}, {"Key": "K"}, {"Key": "k"}]),
         dict(Tags=[{"Key": f"k{i}", "Value": ""} for i in range(50)]),
         # boto3 escapes each of these characters as twelve bytes.
-        dict(Tags=[{"Key": f"{i:02}" + "\U0001f4be" * 125, "Value": "\U0001f4be" * 255} for i in range(50)]),
+        pytest.param(
+            dict(Tags=[{"Key": f"{i:02}" + "\U0001f4be" * 125, "Value": "\U0001f4be" * 255} for i in range(50)]), id="largest tags"
+        ),
     ],
     ids=lambda v: str(v)[:40],
 )
