@@ -87,15 +87,18 @@ func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, err
 // openOn is Open on one of SQLite's file systems; the empty name is the real
 // one.
 func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
-	created, err := create(path)
+	err := create(path)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	c := &Catalog{now: now, free: vfs.Dir(filepath.Dir(path)).Free}
-	if c.writer, err = open(system, path, writerConn(created), 1); err != nil {
+	if c.writer, err = open(system, path, writerConn, 1); err != nil {
 		return nil, err
 	}
 	if err := c.migrate(ctx, path); err != nil {
+		if err = c.full(err); errors.Is(err, blockstore.ErrFull) {
+			err = fmt.Errorf("open catalog %s: no space left on its disk", path)
+		}
 		return nil, errors.Join(err, c.writer.Close())
 	}
 	if c.reader, err = open(system, path, readerConn, readers); err != nil {
@@ -108,21 +111,16 @@ func openOn(ctx context.Context, system, path string, now func() time.Time) (*Ca
 }
 
 // create makes an empty file for a database that does not exist, which only
-// its owner can read; SQLite would give it to everybody. It reports whether
-// the database has yet to be made.
-func create(path string) (bool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// its owner can read; SQLite would give it to everybody.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	info, err := f.Stat()
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, err
-	}
-	if info.Size() > 0 {
-		return false, nil
-	}
-	return true, syncDir(filepath.Dir(path))
+	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
 
 func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
@@ -141,16 +139,13 @@ func open(system, path string, init func(*sqlite3.Conn) error, connections int) 
 }
 
 // writerConn sets up the connection that writes.
-func writerConn(created bool) func(*sqlite3.Conn) error {
-	return func(conn *sqlite3.Conn) error {
-		if created { // while there is no page to rewrite
-			if err := conn.EnableChecksums("main"); err != nil {
-				return err
-			}
-		}
-		return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
-			PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
+func writerConn(conn *sqlite3.Conn) error {
+	// At the first start, while there is no page to rewrite; then it is done.
+	if err := conn.EnableChecksums("main"); err != nil {
+		return err
 	}
+	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
+		PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
 }
 
 // readerConn sets up a connection that only reads.
