@@ -32,105 +32,20 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err := rest.CheckEncoding(r); err != nil {
 		return err
 	}
-	switch rt.Op {
-	case rest.StartSnapshot:
-		return h.start(w, r, c)
-	case rest.PutSnapshotBlock:
-		return h.putBlock(w, r, c, rt, signed)
-	case rest.CompleteSnapshot:
-		return h.complete(w, r, c, rt)
-	case rest.ListSnapshotBlocks:
-		return h.listBlocks(w, r, c, rt)
-	case rest.ListChangedBlocks:
-		return h.listChanged(w, r, c, rt)
-	default:
-		return h.getBlock(w, r, c, rt)
-	}
+	return codec.Serve(w, r, h.service, c, rt, signed)
 }
 
-func (h *Handler) start(w http.ResponseWriter, r *http.Request, c snapshot.Caller) error {
-	body, err := rest.ReadBody(r, rest.MaxJSON)
-	if err != nil {
-		return err
-	}
-	req, err := decodeStart(body)
-	if err != nil {
-		return err
-	}
-	s, err := h.service.Start(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusCreated, appendStarted(nil, &s))
-	return nil
-}
-
-func (h *Handler) putBlock(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route, signed *block.Digest) error {
-	req, err := rt.PutBlock(r)
-	if err != nil {
-		return err
-	}
-	req.SignedDigest = signed
-	digest, err := h.service.PutBlock(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	rest.SetChecksum(w.Header(), digest)
-	writeJSON(w, http.StatusCreated, []byte("{}"))
-	return nil
-}
-
-func (h *Handler) complete(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.Complete(r)
-	if err != nil {
-		return err
-	}
-	state, err := h.service.Complete(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusAccepted, []byte(`{"Status":"`+state.String()+`"}`))
-	return nil
-}
-
-func (h *Handler) listBlocks(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.ListBlocks(r)
-	if err != nil {
-		return err
-	}
-	page, err := h.service.ListBlocks(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, appendBlockPage(nil, &page))
-	return nil
-}
-
-func (h *Handler) listChanged(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.ListChanged(r)
-	if err != nil {
-		return err
-	}
-	page, err := h.service.ListChangedBlocks(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, appendChangedPage(nil, &page))
-	return nil
-}
-
-func (h *Handler) getBlock(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.GetBlock(r)
-	if err != nil {
-		return err
-	}
-	data, err := h.service.GetBlock(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	defer data.Release()
-	rest.SendBlock(w, data.Bytes, data.Digest)
-	return nil
+// codec is this dialect's share in the six operations.
+var codec = rest.Codec{
+	Start:   decodeStart,
+	Started: appendStarted,
+	Written: func(buf []byte, _ block.Digest) []byte { return append(buf, "{}"...) },
+	Completed: func(buf []byte, s snapshot.State) []byte {
+		return append(append(append(buf, `{"Status":"`...), s.String()...), `"}`...)
+	},
+	Blocks:  appendBlockPage,
+	Changed: appendChangedPage,
+	Send:    writeJSON,
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {

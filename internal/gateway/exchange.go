@@ -130,6 +130,7 @@ var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": tru
 func (x *exchange) log(took time.Duration) {
 	level := slog.LevelInfo
 	switch {
+	case errors.Is(x.err, context.Canceled): // the client has left
 	case x.w.status >= http.StatusInternalServerError && !x.quiet, x.stack != nil:
 		level = slog.LevelError
 	case x.quiet, x.err == nil && perBlock[x.op]:

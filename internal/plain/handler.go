@@ -39,25 +39,36 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return err
 	}
 	switch rt.Op {
-	case rest.StartSnapshot:
-		return h.start(w, r, c)
-	case rest.PutSnapshotBlock:
-		return h.putBlock(w, r, c, rt, signed)
-	case rest.CompleteSnapshot:
-		return h.complete(w, r, c, rt)
-	case rest.ListSnapshotBlocks:
-		return h.listBlocks(w, r, c, rt)
-	case rest.ListChangedBlocks:
-		return h.listChanged(w, r, c, rt)
-	case rest.GetSnapshotBlock:
-		return h.getBlock(w, r, c, rt)
 	case rest.ListSnapshots:
 		return h.list(w, r, c)
 	case rest.DescribeSnapshot:
 		return h.describe(w, r, c, rt)
-	default:
+	case rest.DeleteSnapshot:
 		return h.delete(w, r, c, rt)
+	case rest.ListSnapshotBlocks:
+		if err := noState(r); err != nil {
+			return err
+		}
 	}
+	return codec.Serve(w, r, h.service, c, rt, signed)
+}
+
+// codec is this dialect's share in the six operations.
+var codec = rest.Codec{
+	Start: decodeStart,
+	// A new snapshot has the form of all others; so has the answer to a
+	// repeated request, which is the original one. Spec: ebs-direct §3.
+	Started: appendSnapshot,
+	Written: func(buf []byte, d block.Digest) []byte {
+		return append(append(append(buf, `{"checksum":"`...), d.Base64()...), `"}`...)
+	},
+	Completed: func(buf []byte, s snapshot.State) []byte {
+		return append(append(append(buf, `{"status":"`...), s.String()...), `"}`...)
+	},
+	Blocks:           appendBlockPage,
+	Changed:          appendChangedPage,
+	Send:             writeData,
+	ChecksumOptional: true,
 }
 
 // later are the last segments of the dialect's paths that this version does
@@ -77,71 +88,6 @@ func unserved(r *http.Request, err error) error {
 	return err
 }
 
-func (h *Handler) start(w http.ResponseWriter, r *http.Request, c snapshot.Caller) error {
-	body, err := rest.ReadBody(r, rest.MaxJSON)
-	if err != nil {
-		return err
-	}
-	req, err := decodeStart(body)
-	if err != nil {
-		return err
-	}
-	s, err := h.service.Start(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	// The answer to a repeated request is the original one, whatever has
-	// become of the snapshot since. Spec: ebs-direct §3.
-	s.State = snapshot.Open
-	writeData(w, http.StatusCreated, appendSnapshot(nil, &s))
-	return nil
-}
-
-func (h *Handler) putBlock(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route, signed *block.Digest) error {
-	req, err := rt.PutBlock(r)
-	if err != nil {
-		return err
-	}
-	req.ChecksumOptional = true
-	req.SignedDigest = signed
-	digest, err := h.service.PutBlock(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	rest.SetChecksum(w.Header(), digest)
-	writeData(w, http.StatusCreated, []byte(`{"checksum":"`+digest.Base64()+`"}`))
-	return nil
-}
-
-func (h *Handler) complete(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.Complete(r)
-	if err != nil {
-		return err
-	}
-	state, err := h.service.Complete(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeData(w, http.StatusAccepted, []byte(`{"status":"`+state.String()+`"}`))
-	return nil
-}
-
-func (h *Handler) listBlocks(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	if err := noState(r); err != nil {
-		return err
-	}
-	req, err := rt.ListBlocks(r)
-	if err != nil {
-		return err
-	}
-	page, err := h.service.ListBlocks(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeData(w, http.StatusOK, appendBlockPage(nil, &page))
-	return nil
-}
-
 // noState refuses the parameter that asks for the blocks of a pending snapshot:
 // to ignore it would answer another question than was asked.
 func noState(r *http.Request) error {
@@ -152,33 +98,6 @@ func noState(r *http.Request) error {
 	if q.Has("state") {
 		return &fieldError{"state", "the query parameter state is not served by this version; without it, the blocks of a completed snapshot are listed"}
 	}
-	return nil
-}
-
-func (h *Handler) listChanged(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.ListChanged(r)
-	if err != nil {
-		return err
-	}
-	page, err := h.service.ListChangedBlocks(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	writeData(w, http.StatusOK, appendChangedPage(nil, &page))
-	return nil
-}
-
-func (h *Handler) getBlock(w http.ResponseWriter, r *http.Request, c snapshot.Caller, rt rest.Route) error {
-	req, err := rt.GetBlock(r)
-	if err != nil {
-		return err
-	}
-	data, err := h.service.GetBlock(r.Context(), c, req)
-	if err != nil {
-		return err
-	}
-	defer data.Release()
-	rest.SendBlock(w, data.Bytes, data.Digest)
 	return nil
 }
 

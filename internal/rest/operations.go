@@ -1,0 +1,135 @@
+package rest
+
+import (
+	"net/http"
+
+	"shale/internal/block"
+	"shale/internal/snapshot"
+)
+
+// A Codec is what tells the six operations of one dialect from those of the
+// other: how a StartSnapshot is read, and how answers are written.
+type Codec struct {
+	// Start decodes the body of a StartSnapshot.
+	Start func(body []byte) (snapshot.StartRequest, error)
+	// Started, Written, Completed, Blocks and Changed append an answer.
+	Started   func(buf []byte, s *snapshot.Snapshot) []byte
+	Written   func(buf []byte, d block.Digest) []byte
+	Completed func(buf []byte, s snapshot.State) []byte
+	Blocks    func(buf []byte, p *snapshot.BlockPage) []byte
+	Changed   func(buf []byte, p *snapshot.ChangedPage) []byte
+	// Send sends an answer.
+	Send func(w http.ResponseWriter, status int, answer []byte)
+	// ChecksumOptional admits block writes without length, checksum and
+	// algorithm.
+	ChecksumOptional bool
+}
+
+// Serve does one of the six operations for the caller. It returns an error
+// only if it has written nothing.
+func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route, signed *block.Digest) error {
+	status, answer, err := http.StatusOK, []byte(nil), error(nil)
+	switch rt.Op {
+	case StartSnapshot:
+		status = http.StatusCreated
+		answer, err = c.start(r, s, caller)
+	case PutSnapshotBlock:
+		status = http.StatusCreated
+		answer, err = c.putBlock(w, r, s, caller, rt, signed)
+	case CompleteSnapshot:
+		status = http.StatusAccepted
+		answer, err = c.complete(r, s, caller, rt)
+	case ListSnapshotBlocks:
+		answer, err = c.listBlocks(r, s, caller, rt)
+	case ListChangedBlocks:
+		answer, err = c.listChanged(r, s, caller, rt)
+	default:
+		return getBlock(w, r, s, caller, rt)
+	}
+	if err != nil {
+		return err
+	}
+	c.Send(w, status, answer)
+	return nil
+}
+
+func (c *Codec) start(r *http.Request, s *snapshot.Service, caller snapshot.Caller) ([]byte, error) {
+	body, err := ReadBody(r, MaxJSON)
+	if err != nil {
+		return nil, err
+	}
+	req, err := c.Start(body)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.Start(r.Context(), caller, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.Started(nil, &snap), nil
+}
+
+func (c *Codec) putBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route, signed *block.Digest) ([]byte, error) {
+	req, err := rt.PutBlock(r)
+	if err != nil {
+		return nil, err
+	}
+	req.SignedDigest, req.ChecksumOptional = signed, c.ChecksumOptional
+	digest, err := s.PutBlock(r.Context(), caller, req)
+	if err != nil {
+		return nil, err
+	}
+	SetChecksum(w.Header(), digest)
+	return c.Written(nil, digest), nil
+}
+
+func (c *Codec) complete(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+	req, err := rt.Complete(r)
+	if err != nil {
+		return nil, err
+	}
+	state, err := s.Complete(r.Context(), caller, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.Completed(nil, state), nil
+}
+
+func (c *Codec) listBlocks(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+	req, err := rt.ListBlocks(r)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.ListBlocks(r.Context(), caller, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.Blocks(nil, &page), nil
+}
+
+func (c *Codec) listChanged(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+	req, err := rt.ListChanged(r)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.ListChangedBlocks(r.Context(), caller, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.Changed(nil, &page), nil
+}
+
+// getBlock answers with the block itself, in every dialect.
+func getBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) error {
+	req, err := rt.GetBlock(r)
+	if err != nil {
+		return err
+	}
+	data, err := s.GetBlock(r.Context(), caller, req)
+	if err != nil {
+		return err
+	}
+	defer data.Release()
+	SendBlock(w, data.Bytes, data.Digest)
+	return nil
+}
