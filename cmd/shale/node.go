@@ -53,7 +53,10 @@ type nodeOptions struct {
 // openNode opens what is in the folder, or makes it, and starts the service.
 func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
 	n := &node{clock: &testClock{}}
-	var err error
+	err := dir.CheckCatalog()
+	if err != nil {
+		return nil, err
+	}
 	if n.catalog, err = catalog.Open(ctx, dir.Catalog(), n.clock.now); err != nil {
 		return nil, err
 	}
@@ -97,6 +100,14 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	})
 	if err != nil {
 		return err
+	}
+	for c, length := range medium.Short() {
+		// Or blocks would be taken for stored that are not there.
+		lost, err := n.catalog.MarkLost(ctx, c, length)
+		if err != nil {
+			return errors.Join(err, medium.Close())
+		}
+		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{

@@ -222,6 +222,61 @@ func TestRefusesToStart(t *testing.T) {
 	}
 }
 
+// crash copies the folder of a running server: what a crash would leave now.
+func crash(t *testing.T, dir string) string {
+	t.Helper()
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// A start without the catalog loses nothing of what a crash left in its log.
+func TestCatalogThatComesBack(t *testing.T) {
+	running := t.TempDir()
+	s := mustStart(t, serveCmd{DataDir: running, Anonymous: anonymousLoopback})
+	writeBlock(t, s.url)
+	dir := crash(t, running)
+	before := segments(t, dir)
+	path := filepath.Join(dir, "catalog.db")
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(t, serveCmd{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "put the right catalog back") {
+		t.Errorf("without the catalog: got %v", err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a new catalog was begun")
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	mustStart(t, serveCmd{DataDir: dir})
+	if after := segments(t, dir); after != before {
+		t.Errorf("segments were\n%s\nand are\n%s", before, after)
+	}
+}
+
+// A block whose segment was lost is stored when it is written again, not taken
+// for stored.
+func TestLostSegment(t *testing.T) {
+	dir := t.TempDir()
+	s := mustStart(t, serveCmd{DataDir: dir, Anonymous: anonymousLoopback})
+	writeBlock(t, s.url)
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "segments", "0000000000000001.seg")); err != nil {
+		t.Fatal(err)
+	}
+	s = mustStart(t, serveCmd{DataDir: dir, Anonymous: anonymousLoopback})
+	writeBlock(t, s.url)
+	if got := segments(t, dir); !strings.HasPrefix(got, "0000000000000002.seg 53") {
+		t.Errorf("segments:\n%s\nwant the block in a second one", got)
+	}
+}
+
 // segments lists the segments of a folder with their lengths.
 func segments(t *testing.T, dir string) string {
 	t.Helper()

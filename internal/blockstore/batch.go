@@ -108,7 +108,11 @@ func (s *Store) append(ctx context.Context, b *batch) {
 		}
 		frame.Entries[i] = e
 	}
-	place, err := s.medium.Append(ctx, size, func(p Place) [][]byte {
+	reserve := int64(reserveBlocks)
+	if records[0].kind == KindNode {
+		reserve = reserveNodes
+	}
+	place, err := s.medium.Append(ctx, size, reserve, func(p Place) [][]byte {
 		frame.Place, frame.Length = p, size
 		for i := range frame.Entries {
 			frame.Entries[i].Offset = p.Offset + offsets[i]
@@ -180,6 +184,38 @@ func (s *Store) commitBatches() {
 	}
 }
 
+// record commits, and stops the store if the outcome is unknown.
+func (s *Store) record(ctx context.Context, c *Commit) ([]error, error) {
+	verdicts, err := s.index.Commit(ctx, c)
+	if err == nil && len(verdicts) != len(c.Refs) {
+		err = fmt.Errorf("index gave %d verdicts for %d refs", len(verdicts), len(c.Refs))
+	}
+	if err != nil && !errors.Is(err, ErrFull) && !errors.Is(err, ErrRolledBack) {
+		err = s.stop(ctx, err)
+	}
+	return verdicts, err
+}
+
+// recordSingly commits the refs one by one, so that what is wrong with one, a
+// damaged page of the catalog for instance, does not fail the others.
+func (s *Store) recordSingly(ctx context.Context, c *Commit) ([]error, error) {
+	verdicts := make([]error, len(c.Refs))
+	for i := range c.Refs {
+		one := *c
+		one.Refs = c.Refs[i : i+1]
+		verdict, err := s.record(ctx, &one)
+		switch {
+		case errors.Is(err, ErrRolledBack):
+			verdicts[i] = err
+		case err != nil:
+			return nil, err
+		default:
+			verdicts[i] = verdict[0]
+		}
+	}
+	return verdicts, nil
+}
+
 // keep remembers where blocks were put: what was just written is often what is
 // read next. Where a location was known before, the index has the last word.
 func (s *Store) keep(stored []Stored) {
@@ -209,12 +245,9 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 		err = s.Err()
 	}
 	if err == nil {
-		verdicts, err = s.index.Commit(ctx, &b.commit)
-		if err == nil && len(verdicts) != len(b.commit.Refs) {
-			err = fmt.Errorf("index gave %d verdicts for %d refs", len(verdicts), len(b.commit.Refs))
-		}
-		if err != nil && !errors.Is(err, ErrFull) {
-			err = s.stop(ctx, err)
+		verdicts, err = s.record(ctx, &b.commit)
+		if errors.Is(err, ErrRolledBack) && len(b.commit.Refs) > 1 {
+			verdicts, err = s.recordSingly(ctx, &b.commit)
 		}
 	}
 	s.inflight.Lock()

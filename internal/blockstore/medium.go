@@ -20,12 +20,12 @@ type Place struct {
 
 // A Medium keeps the bytes of batches in containers.
 type Medium interface {
-	// Append makes one batch of size bytes durable: it chooses the place, asks
-	// build for the bytes to put there (whole pages, size in sum) and returns
-	// once they are synced, with the place. Calls come one at a time. An error
-	// that is ErrFull left nothing behind; after any other the medium must
-	// not be written to again.
-	Append(ctx context.Context, size int64, build func(Place) [][]byte) (Place, error)
+	// Append makes one batch of size bytes durable, if reserve bytes stay free
+	// beside it: it chooses the place, asks build for the bytes to put there
+	// (whole pages, size in sum) and returns once they are synced, with the
+	// place. Calls come one at a time. An error that is ErrFull left nothing
+	// behind; after any other the medium must not be written to again.
+	Append(ctx context.Context, size, reserve int64, build func(Place) [][]byte) (Place, error)
 	// ReadAt fills p from the container. It may be called concurrently.
 	ReadAt(ctx context.Context, c ContainerID, p []byte, off int64) error
 	// ReadAtSource is ReadAt past every cache, for bytes that looked damaged.
@@ -40,7 +40,7 @@ type Location struct {
 	Length    uint32 // stored, bytes
 	CRC       uint32
 	Codec     Codec
-	Damaged   bool // the bytes there are known to be bad
+	Damaged   bool // the bytes there were bad when they were last looked at
 }
 
 // A Stored is a record that a batch made durable.
@@ -78,17 +78,22 @@ type Index interface {
 	// recorded. The verdicts, one per ref, are nil, ErrMissed for a hit whose
 	// block is not stored or is damaged, or the reason why the snapshot takes
 	// no more writes. Later refs to one index win. Calls come one at a time.
-	// An error that is ErrFull recorded nothing; after any other the outcome
-	// is unknown.
+	// An error that is ErrFull or ErrRolledBack recorded nothing; after any
+	// other the outcome is unknown.
 	Commit(ctx context.Context, c *Commit) (verdicts []error, err error)
 	// MarkDamaged records that the bytes at a location are bad, if the
 	// record is still there.
 	MarkDamaged(ctx context.Context, id block.ID, loc Location) error
+	// MarkSound takes that back.
+	MarkSound(ctx context.Context, id block.ID, loc Location) error
 }
 
 var (
 	// ErrFull says that there is no room; nothing was written.
 	ErrFull = errors.New("no space left")
+	// ErrRolledBack says that a commit failed and is known to have recorded
+	// nothing, for a reason that does not concern other commits.
+	ErrRolledBack = errors.New("nothing was recorded")
 	// ErrMissed says that a block thought to be stored is not.
 	ErrMissed = errors.New("block is not stored")
 	// ErrNotFound says that no record has the id.

@@ -41,8 +41,12 @@ const (
 	// MaxUncommitted bounds the bytes that a medium can hold beyond what the
 	// index has committed: the three batches that can be on their way (one
 	// being recorded, one waiting for that, one being appended), each at most
-	// one job longer than maxBatch, with room to spare.
+	// MaxNodes longer than maxBatch, with room to spare.
 	MaxUncommitted = 6 * maxBatch
+	// reserveBlocks and reserveNodes are the room that is left on the medium:
+	// what completes snapshots goes on when new blocks are refused.
+	reserveBlocks = 64 << 20
+	reserveNodes  = 16 << 20
 	// maxAhead is where appending waits for the index to catch up: one batch
 	// short of that.
 	maxAhead = 4 * maxBatch

@@ -408,6 +408,114 @@ func TestIndexWithoutRoom(t *testing.T) {
 	}
 }
 
+// A segment that was away is read again once it is back.
+func TestSegmentThatComesBack(t *testing.T) {
+	f := newFixture(t)
+	f.mustWrite(0, data(1))
+	segment := f.segments()[0]
+	f.Restart(t) // nothing is held open
+	if err := os.Rename(segment, segment+".away"); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *blockstore.DamagedError
+	if err := f.read(data(1)); !errors.As(err, &damaged) || damaged.Err == nil {
+		t.Errorf("while it is away: got %v, want a *DamagedError with a cause", err)
+	}
+	if err := os.Rename(segment+".away", segment); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.read(data(1)); err != nil {
+			t.Errorf("when it is back: %v", err)
+		}
+	}
+	before := f.stored()
+	f.mustWrite(1, data(1))
+	if grown := f.stored() - before; grown != 0 {
+		t.Errorf("it is not taken for sound: a write of its block stored %d bytes", grown)
+	}
+}
+
+// Near the end of the disk new blocks are refused, and what completes
+// snapshots is not.
+func TestRoomForNodes(t *testing.T) {
+	f := newFixture(t)
+	f.disk.SetFree(40 << 20)
+	if err := f.write(0, data(1)); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("write of a block: got %v, want ErrFull", err)
+	}
+	if err := f.Store.WriteNodes(t.Context(), []blockstore.Node{{ID: block.ID{9}, Data: []byte("node")}}); err != nil {
+		t.Errorf("write of a node: %v", err)
+	}
+}
+
+// Small nodes cost more in the frame than by themselves: batches are bounded
+// by both, and equal ones are stored once.
+func TestManySmallNodes(t *testing.T) {
+	f := newFixture(t)
+	var nodes []blockstore.Node
+	for size, i := 0, uint64(0); size < blockstore.MaxNodes; i++ {
+		n := blockstore.Node{ID: block.ID(binary.BigEndian.AppendUint64(make([]byte, 24), i+1)), Data: make([]byte, 56)}
+		nodes = append(nodes, n, n)
+		size += n.Size()
+	}
+	before := f.stored()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := f.Store.WriteNodes(t.Context(), nodes); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if grown := f.stored() - before; grown > 4*(blockstore.MaxNodes+1<<20) {
+		t.Errorf("four times %d bytes of nodes took %d bytes", blockstore.MaxNodes, grown)
+	}
+	for _, n := range nodes[:10] {
+		if got, err := f.Store.ReadNode(t.Context(), n.ID); err != nil || !bytes.Equal(got, n.Data) {
+			t.Errorf("ReadNode: %v", err)
+		}
+	}
+}
+
+// refusing is the real index, but cannot record refs to one block.
+type refusing struct {
+	blockstore.Index
+	id block.ID
+}
+
+func (x *refusing) Commit(ctx context.Context, c *blockstore.Commit) ([]error, error) {
+	for i := range c.Refs {
+		if c.Refs[i].ID == x.id {
+			return nil, blockstore.ErrRolledBack
+		}
+	}
+	return x.Index.Commit(ctx, c)
+}
+
+// What cannot be recorded for a reason of its own fails alone.
+func TestRolledBackCommit(t *testing.T) {
+	f := newFixture(t)
+	bad := data(3)
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &refusing{f.Catalog, sha256.Sum256(bad)}})
+	t.Cleanup(func() { _ = store.Close() })
+	var wg sync.WaitGroup
+	for i := range block.Index(8) {
+		wg.Go(func() {
+			b := data(uint64(i))
+			err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: i, ID: sha256.Sum256(b), Data: b})
+			if failed := errors.Is(err, blockstore.ErrRolledBack); failed != bytes.Equal(b, bad) || !failed && err != nil {
+				t.Errorf("write %d: got %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := store.Err(); err != nil {
+		t.Errorf("the store stopped: %v", err)
+	}
+}
+
 func medium(t *testing.T) blockstore.Medium {
 	t.Helper()
 	m, err := segment.Open(segment.Options{FS: vfs.Dir(t.TempDir())})

@@ -23,6 +23,12 @@ type Node struct {
 	Data []byte
 }
 
+// Size is what the node takes in a batch, in bytes.
+func (n Node) Size() int { return len(n.Data) + entrySize }
+
+// MaxNodes bounds the Size of all nodes of one WriteNodes.
+const MaxNodes = 4 << 20
+
 // A record is something to be stored.
 type record struct {
 	kind Kind
@@ -39,10 +45,12 @@ type job struct {
 	done    chan error // gets one error
 }
 
+// size is what the job adds to a batch, in bytes, its entries in the frame
+// included.
 func (j *job) size() int64 {
 	var n int64
 	for i := range j.records {
-		n += int64(len(j.records[i].data))
+		n += int64(len(j.records[i].data)) + entrySize
 	}
 	return n
 }
@@ -71,11 +79,17 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 	}
 }
 
-// WriteNodes stores map nodes, in a batch of their own. On return they are
-// durable and can be read. Errors as for Write.
+// WriteNodes stores map nodes, up to MaxNodes bytes of them and one more, in a
+// batch apart from blocks. On return they are durable and can be read. Errors
+// as for Write.
 func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	j := &job{done: make(chan error, 1)}
+	seen := make(map[block.ID]bool, len(nodes))
 	for _, n := range nodes {
+		if seen[n.ID] {
+			continue // equal subtrees in different places
+		}
+		seen[n.ID] = true
 		loc, found, err := s.locate(ctx, n.ID)
 		if err != nil {
 			return err

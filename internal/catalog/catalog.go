@@ -203,7 +203,11 @@ func (c *Catalog) update(ctx context.Context, f func(*sql.Tx) error) error {
 		return c.judge(err)
 	}
 	if err := f(tx); err != nil {
-		return c.judge(errors.Join(err, tx.Rollback()))
+		// SQLite may have rolled it back by itself already; then that fails.
+		if err = c.judge(errors.Join(err, tx.Rollback())); c.Err() == nil && !errors.Is(err, blockstore.ErrFull) {
+			err = fmt.Errorf("%w: %w", blockstore.ErrRolledBack, err)
+		}
+		return err
 	}
 	return c.judge(tx.Commit())
 }

@@ -150,7 +150,7 @@ func TestReserve(t *testing.T) {
 	if _, err := c.Create(t.Context(), snapshot.NewSnapshot{}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Create: got %v, want ErrFull", err)
 	}
-	if _, err := c.Commit(t.Context(), &blockstore.Commit{}); !errors.Is(err, blockstore.ErrFull) {
+	if _, err := c.Commit(t.Context(), &blockstore.Commit{Refs: []blockstore.Ref{{Snapshot: snap.Key}}}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Commit: got %v, want ErrFull", err)
 	}
 	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {

@@ -27,8 +27,10 @@ func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location,
 // Commit implements blockstore.Index.
 func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, error) {
 	verdicts := make([]error, len(b.Refs))
-	if err := c.checkRoom(); err != nil {
-		return nil, err
+	if len(b.Refs) > 0 { // map nodes complete what is begun
+		if err := c.checkRoom(); err != nil {
+			return nil, err
+		}
 	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		if b.Container != 0 {
@@ -114,11 +116,23 @@ func (c *Catalog) touch(ctx context.Context, tx *sql.Tx, key int64) (reason, err
 
 // MarkDamaged implements blockstore.Index.
 func (c *Catalog) MarkDamaged(ctx context.Context, id block.ID, loc blockstore.Location) error {
-	return c.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE records SET damaged = 1 WHERE id = ? AND container = ? AND pos = ?`,
-			id[:], loc.Container, loc.Offset)
-		return err
-	})
+	_, err := c.change(ctx, "mark record as damaged", `UPDATE records SET damaged = 1 WHERE id = ? AND container = ? AND pos = ?`,
+		id[:], loc.Container, loc.Offset)
+	return err
+}
+
+// MarkSound implements blockstore.Index.
+func (c *Catalog) MarkSound(ctx context.Context, id block.ID, loc blockstore.Location) error {
+	_, err := c.change(ctx, "mark record as sound", `UPDATE records SET damaged = 0 WHERE id = ? AND container = ? AND pos = ?`,
+		id[:], loc.Container, loc.Offset)
+	return err
+}
+
+// MarkLost records that a container ends at the length, before what was
+// committed to it, and says how many records that concerns.
+func (c *Catalog) MarkLost(ctx context.Context, container blockstore.ContainerID, length int64) (int64, error) {
+	return c.change(ctx, "mark records as lost", `UPDATE records SET damaged = 1 WHERE container = ? AND pos + length > ? AND damaged = 0`,
+		container, length)
 }
 
 // Containers gives the committed length of every container.

@@ -50,7 +50,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(path, "segments"), 0o700); err != nil {
+	if err := makeDir(filepath.Join(path, "segments")); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -70,6 +70,54 @@ func Open(path string) (*Dir, error) {
 		return nil, errors.Join(fmt.Errorf("data folder: %w", err), d.Close())
 	}
 	return d, nil
+}
+
+// makeDir makes a folder and those above it, all of them durable.
+func makeDir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		info, err := os.Stat(path)
+		if err == nil && !info.IsDir() {
+			err = &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
+		}
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(path)); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// CheckCatalog refuses a folder whose catalog is missing though there was one.
+// To begin a new one would make SQLite throw away the log of the old, which
+// after a crash holds the newest commits.
+func (d *Dir) CheckCatalog() error {
+	info, err := os.Stat(d.Catalog())
+	if err == nil && info.Size() > 0 {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	segments, err := filepath.Glob(filepath.Join(d.Segments(), "*.seg"))
+	if err != nil {
+		return err
+	}
+	log, err := os.Stat(d.Catalog() + "-wal")
+	if len(segments) > 0 || err == nil && log.Size() > 0 {
+		return fmt.Errorf("%s is missing or empty, and there was one: put the right catalog back; nothing was changed", d.Catalog())
+	}
+	return nil
 }
 
 func (d *Dir) writePID() error {

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"iter"
@@ -21,8 +22,7 @@ const (
 )
 
 const (
-	pendingPage   = 4096    // written blocks read at a time
-	nodeBatchSize = 4 << 20 // bytes of nodes made durable at a time
+	pendingPage = 4096 // written blocks read at a time
 )
 
 // Complete seals a snapshot: from its durable return on no block is written to
@@ -98,7 +98,9 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 	if err == nil {
 		err = nodes.flush(ctx)
 	}
-	if isDamage(err) {
+	var damaged *blockstore.DamagedError
+	if isDamage(err) && (!errors.As(err, &damaged) || damaged.Err == nil) {
+		// What could not be read may be there again later; what is wrong stays so.
 		s.log.ErrorContext(ctx, "snapshot cannot be completed", "snapshot", snap.ID, "err", err)
 		_, err = s.catalog.Fail(ctx, snap.Key, damagedParent)
 		return err
@@ -114,8 +116,10 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 		message = countMismatch
 	}
 	if message != "" {
-		s.log.InfoContext(ctx, "snapshot failed", "snapshot", snap.ID, "reason", message, "written", w.count, "claimed", snap.Claim.ChangedBlocks)
-		_, err = s.catalog.Fail(ctx, snap.Key, message)
+		done, err := s.catalog.Fail(ctx, snap.Key, message)
+		if done {
+			s.log.InfoContext(ctx, "snapshot failed", "snapshot", snap.ID, "reason", message, "written", w.count, "claimed", snap.Claim.ChangedBlocks)
+		}
 		return err
 	}
 	done, err := s.catalog.Finish(ctx, snap.Key, folded.Root, snap.BaseBlocks+folded.Added)
@@ -165,8 +169,9 @@ type nodeWriter struct {
 
 // WriteNode implements blockmap.Writer.
 func (w *nodeWriter) WriteNode(ctx context.Context, id block.ID, encoded []byte) error {
-	w.nodes = append(w.nodes, blockstore.Node{ID: id, Data: append([]byte(nil), encoded...)})
-	if w.size += len(encoded); w.size < nodeBatchSize {
+	n := blockstore.Node{ID: id, Data: append([]byte(nil), encoded...)}
+	w.nodes = append(w.nodes, n)
+	if w.size += n.Size(); w.size < blockstore.MaxNodes {
 		return nil
 	}
 	return w.flush(ctx)

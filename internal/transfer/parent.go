@@ -50,5 +50,9 @@ func (c *Client) parentDigests(ctx context.Context, s Snapshot, m *Meter) (*dige
 		draft.discard()
 		return nil, fmt.Errorf("parent: %w", err)
 	}
+	if got := l.stats.stored * block.Size; s.FullBytes != nil && got != *s.FullBytes {
+		draft.discard()
+		return nil, fmt.Errorf("parent %s: %d bytes of blocks were listed, and it has %d", s.ID, got, *s.FullBytes)
+	}
 	return draft.finish(&c.digests, s)
 }

@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -28,9 +26,6 @@ import (
 const (
 	// MaxSize is where a segment is closed, in bytes.
 	MaxSize = 1 << 30
-	// reserve is the room that is left to the catalog and to the operator:
-	// writes are refused before the disk is full to the last byte.
-	reserve = 64 << 20
 
 	suffix       = ".seg"
 	headerSize   = 4096
@@ -131,6 +126,7 @@ type Store struct {
 	// after a start that found none to go on with. Only Append touches it.
 	active *active
 	last   blockstore.ContainerID // highest number in use; Append's
+	short  map[blockstore.ContainerID]int64
 
 	files handles
 }
@@ -147,7 +143,7 @@ var _ blockstore.Medium = (*Store)(nil)
 // Open opens the folder: it cuts the torn tail of the last segment, removes a
 // segment that was begun and never committed to, and refuses a folder that
 // holds more than a crash can leave there, which means that the catalog is
-// older than the segments.
+// older than the segments. What it refuses it has not changed.
 func Open(o Options) (*Store, error) {
 	s := &Store{fs: o.FS, id: o.ID, log: o.Logger, maxSize: o.MaxSize}
 	if s.log == nil {
@@ -160,156 +156,14 @@ func Open(o Options) (*Store, error) {
 	for c := range o.Committed {
 		s.last = max(s.last, c)
 	}
-	if err := s.removeUncommitted(o.Committed); err != nil {
+	left, err := s.inspect(o.Committed)
+	if err != nil {
 		return nil, err
 	}
-	for c, length := range o.Committed {
-		s.checkLength(c, length)
-	}
-	if s.last > 0 {
-		if err := s.resume(s.last, o.Committed[s.last]); err != nil {
-			return nil, fmt.Errorf("open segment %d: %w", s.last, err)
-		}
+	if err := s.recover(left); err != nil {
+		return nil, err
 	}
 	return s, nil
-}
-
-// removeUncommitted removes a segment that was begun just before a crash: it
-// has the next number, and its first batch was never committed. Any other
-// segment that the catalog does not know means that the catalog is older than
-// the segments; then nothing is touched.
-func (s *Store) removeUncommitted(committed map[blockstore.ContainerID]int64) error {
-	names, err := s.fs.List()
-	if err != nil {
-		return fmt.Errorf("list segments: %w", err)
-	}
-	var unknown []string
-	for _, name := range names {
-		c, ok := parseName(name)
-		if !ok {
-			s.log.Warn("file among the segments is not one of them", "file", name)
-		} else if _, known := committed[c]; !known {
-			unknown = append(unknown, name)
-		}
-	}
-	switch {
-	case len(unknown) == 0:
-		return nil
-	case len(unknown) > 1 || unknown[0] != fileName(s.last+1):
-		return fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
-			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
-	}
-	if err := s.checkLeftover(s.last+1, unknown[0]); err != nil {
-		return err
-	}
-	if err := errors.Join(s.fs.Remove(unknown[0]), s.fs.SyncDir()); err != nil {
-		return fmt.Errorf("remove uncommitted segment: %w", err)
-	}
-	return nil
-}
-
-// checkLeftover makes sure that a segment is what a crash of this store can
-// have left.
-func (s *Store) checkLeftover(c blockstore.ContainerID, name string) error {
-	f, err := s.fs.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	if size > headerSize+blockstore.MaxUncommitted {
-		return &StaleError{name, size, 0}
-	}
-	if size <= headerSize {
-		return nil // not begun in earnest; the header need not have been synced
-	}
-	h, err := s.readHeader(c, f)
-	if err != nil {
-		return fmt.Errorf("segment %s is not in the catalog, and not of this store as far as can be seen; nothing was changed: %w", name, err)
-	}
-	if h.store != s.id {
-		return fmt.Errorf("segment %s belongs to another catalog than the one in this folder: put the right catalog back; nothing was changed", name)
-	}
-	return nil
-}
-
-func (s *Store) readHeader(c blockstore.ContainerID, f vfs.File) (header, error) {
-	b := make([]byte, headerSize)
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return header{}, err
-	}
-	return decodeHeader(c, b)
-}
-
-// A StaleError says that a segment holds more bytes after its committed length
-// than a crash can leave there: the catalog is an old one.
-type StaleError struct {
-	Name            string
-	Size, Committed int64
-}
-
-func (e *StaleError) Error() string {
-	return fmt.Sprintf("segment %s has %d bytes, of which the catalog knows %d: the catalog is older than the segments; "+
-		"put the right one back; nothing was changed", e.Name, e.Size, e.Committed)
-}
-
-func (s *Store) size(name string) (int64, error) {
-	f, err := s.fs.Open(name)
-	if err != nil {
-		return 0, err
-	}
-	size, err := f.Size()
-	return size, errors.Join(err, f.Close())
-}
-
-// checkLength reports a segment that is missing or too short. The rest of the
-// store stays readable; reads of what is gone fail one by one.
-func (s *Store) checkLength(c blockstore.ContainerID, length int64) {
-	size, err := s.size(fileName(c))
-	if err != nil || size < length {
-		s.log.Error("segment is shorter than what was committed to it", "segment", int64(c), "size", size, "committed", length, "err", err)
-	}
-}
-
-// resume goes on with the last segment, if it is sound and has room.
-func (s *Store) resume(c blockstore.ContainerID, length int64) error {
-	if length+headerSize > s.maxSize {
-		return nil
-	}
-	f, err := s.fs.OpenWrite(fileName(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // reported by checkLength
-	}
-	if err != nil {
-		return err
-	}
-	size, err := f.Size()
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	var h header
-	if size < length {
-		err = io.ErrUnexpectedEOF
-	} else if h, err = s.readHeader(c, f); err == nil && h.store != s.id {
-		return errors.Join(fmt.Errorf("it belongs to another catalog than the one in this folder; nothing was changed"), f.Close())
-	}
-	if err != nil {
-		s.log.Error("segment is not appended to any more", "segment", int64(c), "err", err)
-		return f.Close()
-	}
-	if size > length+blockstore.MaxUncommitted {
-		return errors.Join(&StaleError{fileName(c), size, length}, f.Close())
-	}
-	if size > length {
-		if err := errors.Join(f.Truncate(length), f.Sync()); err != nil {
-			return errors.Join(fmt.Errorf("cut torn tail: %w", err), f.Close())
-		}
-	}
-	s.active = &active{id: c, salt: h.salt, file: f, end: length}
-	return nil
 }
 
 // create begins a new segment. Its name and header are durable on return.
@@ -341,12 +195,12 @@ func (s *Store) create() (*active, error) {
 }
 
 // Append implements blockstore.Medium.
-func (s *Store) Append(_ context.Context, size int64, build func(blockstore.Place) [][]byte) (blockstore.Place, error) {
+func (s *Store) Append(_ context.Context, size, reserve int64, build func(blockstore.Place) [][]byte) (blockstore.Place, error) {
 	free, err := s.fs.Free()
 	if err != nil {
 		return blockstore.Place{}, fmt.Errorf("free space: %w", err)
 	}
-	if free < uint64(size)+headerSize+reserve {
+	if free < uint64(size+headerSize+reserve) {
 		return blockstore.Place{}, blockstore.ErrFull
 	}
 	if a := s.active; a != nil && a.end > headerSize && a.end+size > s.maxSize {

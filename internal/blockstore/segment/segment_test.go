@@ -47,7 +47,7 @@ func page(b byte) []byte { return bytes.Repeat([]byte{b}, 4096) }
 // append appends a batch of two pages and, if told to, commits it.
 func (f *folder) append(s *segment.Store, b byte, commit bool) blockstore.Place {
 	f.Helper()
-	p, err := s.Append(f.Context(), 2*4096, func(blockstore.Place) [][]byte { return [][]byte{page(b), page(b)} })
+	p, err := s.Append(f.Context(), 2*4096, 0, func(blockstore.Place) [][]byte { return [][]byte{page(b), page(b)} })
 	if err != nil {
 		f.Fatalf("Append: %v", err)
 	}
@@ -166,6 +166,31 @@ func TestTooLongATailIsRefused(t *testing.T) {
 	}
 }
 
+// What is refused for the tail of the last known segment has not lost the one
+// after it.
+func TestRefusalChangesNothing(t *testing.T) {
+	f := newFolder(t)
+	f.max = 3 * 4096
+	s := f.mustOpen()
+	f.append(s, 'a', true)
+	p := f.append(s, 'b', true)
+	old := map[blockstore.ContainerID]int64{1: f.committed[1]}
+	f.committed, old = old, f.committed
+	length := f.size(1)
+	if err := os.Truncate(f.file(1), length+blockstore.MaxUncommitted); err != nil {
+		t.Fatal(err)
+	}
+	var stale *segment.StaleError
+	if _, err := f.open(); !errors.As(err, &stale) {
+		t.Errorf("got %v, want a *StaleError", err)
+	}
+	if err := os.Truncate(f.file(1), length); err != nil {
+		t.Fatal(err)
+	}
+	f.committed = old
+	f.check(f.mustOpen(), p, 'b')
+}
+
 func TestSegmentsAreClosedAtTheirSize(t *testing.T) {
 	f := newFolder(t)
 	f.max = 6 * 4096 // two batches
@@ -211,6 +236,9 @@ func TestDamagedSegment(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := f.mustOpen()
+			if _, short := s.Short()[1]; short == (name == "header") {
+				t.Errorf("Short: got %v", s.Short())
+			}
 			b := f.append(s, 'b', true)
 			if b.Container != 2 {
 				t.Errorf("appended to segment %d, want a new one", b.Container)
