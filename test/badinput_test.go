@@ -200,6 +200,34 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// TestSlowSenders has more clients stall in the middle of a block than the
+// server holds blocks in memory. Reads go on beside them; a write is done, or
+// soon answered with what makes every SDK try again.
+func TestSlowSenders(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	u := uploader{s.ebs(t), s.ec2(t)}
+	done, _ := u.upload(t, denseFile(t, 1), nil, "")
+	snapshot := s.startSnapshot(t)
+	for range 300 {
+		s.wire(t).send(s.head(t, put(snapshot, "0", secretBlock, "Content-Length: 524288")), secretBlock[:1000])
+	}
+	time.Sleep(200 * time.Millisecond) // until the server has them
+	began := time.Now()
+	if err := eachBlock(t.Context(), u.ebs, done, func(int, []byte) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("a read took %v", took)
+	}
+	if err := putBlock(t.Context(), u.ebs, snapshot, 1, secretBlock); err != nil && !isCode(err, "RequestThrottledException") {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("a read and a write took %v", took)
+	}
+}
+
 // TestBadRequests sends requests that are wrong elsewhere than in the body. On
 // every one the connection stays usable.
 func TestBadRequests(t *testing.T) {

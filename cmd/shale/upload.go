@@ -10,7 +10,7 @@ import (
 
 type uploadCmd struct {
 	Image       string            `arg:"" name:"image" help:"A disk image, or a block device."`
-	Parent      string            `name:"parent" placeholder:"ID" help:"Snapshot of the same disk, from before. Only blocks that differ travel."`
+	Parent      *string           `name:"parent" placeholder:"ID" help:"Snapshot of the same disk, from before. Only blocks that differ travel."`
 	Description string            `name:"description" placeholder:"TEXT" help:"Text that the snapshot carries."`
 	Tag         map[string]string `name:"tag" placeholder:"KEY=VALUE" mapsep:"none" help:"A tag for the snapshot. May be repeated."`
 	JSON        bool              `name:"json" help:"Print one JSON object."`
@@ -36,16 +36,17 @@ Examples:
 
 // Run uploads the image.
 func (c uploadCmd) Run(ctx context.Context, std streams) error {
+	request := transfer.UploadRequest{Path: c.Image, Description: c.Description, Meter: &transfer.Meter{}}
+	if c.Parent != nil {
+		// Of a script whose variable is empty; to send everything is not what it wants.
+		if request.Parent = *c.Parent; request.Parent == "" {
+			return usagef("--parent is empty; name a snapshot, or leave it out")
+		}
+	}
 	show := newProgress(std.err)
 	client, err := c.connect(ctx, c.Parallel, show.logger())
 	if err != nil {
 		return err
-	}
-	request := transfer.UploadRequest{
-		Path:        c.Image,
-		Parent:      c.Parent,
-		Description: c.Description,
-		Meter:       &transfer.Meter{},
 	}
 	if request.Tags, err = tags(c.Tag); err != nil {
 		return err

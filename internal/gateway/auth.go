@@ -47,7 +47,7 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 	if err != nil {
 		return snapshot.Caller{}, nil, err
 	}
-	if err := s.Verify(x.r, secret, hash, x.o.Now()); err != nil {
+	if err := s.Verify(x.r, x.signingKey(s, secret), hash, x.o.Now()); err != nil {
 		return snapshot.Caller{}, nil, err
 	}
 	x.account = account
@@ -132,4 +132,21 @@ func payloadDigest(s *sigv4.Signature) ([]byte, error) {
 		}
 	}
 	return sum, nil
+}
+
+// A scope is what a signing key is derived from.
+type scope struct{ secret, date, region, service string }
+
+// maxSigningKeys bounds the signing keys kept.
+const maxSigningKeys = 1000
+
+// signingKey gives the key of the signature's scope, derived once.
+func (g *Gateway) signingKey(s *sigv4.Signature, secret string) sigv4.SigningKey {
+	of := scope{secret, s.Date, s.Region, s.Service}
+	key, found := g.signing.GetIfPresent(of)
+	if !found {
+		key = s.SigningKey(secret)
+		g.signing.Set(of, key)
+	}
+	return key
 }

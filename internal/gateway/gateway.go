@@ -15,9 +15,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"shale/internal/block"
+	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
 
@@ -84,6 +86,7 @@ type Gateway struct {
 	o       Options // immutable, defaults filled in
 	metrics *metrics
 	scrape  http.Handler
+	signing *otter.Cache[scope, sigv4.SigningKey]
 }
 
 // New returns a Gateway. It starts nothing.
@@ -103,7 +106,9 @@ func New(o Options) *Gateway {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	return &Gateway{o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry)}
+	return &Gateway{o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry),
+		signing: otter.Must(&otter.Options[scope, sigv4.SigningKey]{MaximumSize: maxSigningKeys}),
+	}
 }
 
 // ServeHTTP answers one request.

@@ -77,10 +77,10 @@ func (x *exchange) readAdvance() (time.Duration, error) {
 	}
 	seconds, err := strconv.ParseInt(string(value), 10, 64)
 	_, offset := x.o.TestControls.Clock()
-	if err != nil || seconds < 1 || seconds > min(maxAdvance, int64((math.MaxInt64-offset)/time.Second)) {
+	if most := min(maxAdvance, int64((math.MaxInt64-offset)/time.Second)); err != nil || seconds < 1 || seconds > most {
 		text := string(value[:min(len(value), 64)])
 		return 0, &snapshot.Error{Code: snapshot.InvalidRequest, Violations: []snapshot.Violation{{
-			Field: "advanceSeconds", Value: &text, Constraint: fmt.Sprintf("Member must be an integer from 1 to %d", maxAdvance),
+			Field: "advanceSeconds", Value: &text, Constraint: fmt.Sprintf("Member must be an integer from 1 to %d", most),
 		}}}
 	}
 	return time.Duration(seconds) * time.Second, nil

@@ -93,7 +93,7 @@ func syntaxError(err error) error {
 		return errors.New("it ends early")
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return fmt.Errorf("it breaks off at byte %d", syntactic.ByteOffset)
+		return fmt.Errorf("it is wrong at byte %d", syntactic.ByteOffset)
 	}
 	return errors.New("it cannot be parsed")
 }

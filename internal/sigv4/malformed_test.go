@@ -160,7 +160,7 @@ func FuzzVerify(f *testing.F) {
 			}
 			return
 		}
-		if err := s.Verify(r, exampleSecret, sigv4.UnsignedPayload, exampleTime); err != nil {
+		if err := s.Verify(r, s.SigningKey(exampleSecret), sigv4.UnsignedPayload, exampleTime); err != nil {
 			if _, ok := kindOf(err); !ok {
 				t.Errorf("Verify: %T %v, want an *Error", err, err)
 			}

@@ -88,7 +88,7 @@ func TestOracleHeader(t *testing.T) {
 		got := transmit(t, r)
 		s, err := sigv4.Parse(got)
 		if err == nil {
-			err = s.Verify(got, exampleSecret, hash, exampleTime)
+			err = s.Verify(got, s.SigningKey(exampleSecret), hash, exampleTime)
 		}
 		if err != nil {
 			t.Fatalf("seed %d, request %d: %v\n%s %s\n%v", seed, i, err, got.Method, got.RequestURI, got.Header)
@@ -120,7 +120,7 @@ func TestOraclePresigned(t *testing.T) {
 		}
 		s, err := sigv4.Parse(got)
 		if err == nil {
-			err = s.Verify(got, exampleSecret, hash, exampleTime.Add(time.Minute))
+			err = s.Verify(got, s.SigningKey(exampleSecret), hash, exampleTime.Add(time.Minute))
 		}
 		if err != nil {
 			t.Fatalf("seed %d, request %d: %v\n%s %s\n%v", seed, i, err, got.Method, got.RequestURI, got.Header)
@@ -128,7 +128,7 @@ func TestOraclePresigned(t *testing.T) {
 		if !s.Presigned || s.Expires != time.Minute {
 			t.Fatalf("Parse = %+v", s)
 		}
-		err = s.Verify(got, exampleSecret, hash, exampleTime.Add(time.Minute+time.Second))
+		err = s.Verify(got, s.SigningKey(exampleSecret), hash, exampleTime.Add(time.Minute+time.Second))
 		if kind, _ := kindOf(err); kind != sigv4.Expired {
 			t.Errorf("a second too late: %v", err)
 		}
@@ -156,7 +156,7 @@ func refuseAltered(t *testing.T, rnd *rand.Rand, r *http.Request, s *sigv4.Signa
 		change(c)
 		p, err := sigv4.Parse(c)
 		if err == nil {
-			err = p.Verify(c, exampleSecret, hash, exampleTime)
+			err = p.Verify(c, p.SigningKey(exampleSecret), hash, exampleTime)
 		}
 		if _, ok := kindOf(err); !ok {
 			t.Errorf("%s altered: got %v, want an *Error\n%s %s", what, err, r.Method, r.RequestURI)
@@ -183,10 +183,10 @@ func refuseAltered(t *testing.T, rnd *rand.Rand, r *http.Request, s *sigv4.Signa
 			})
 		}
 	}
-	if err := s.Verify(r, exampleSecret+"x", hash, exampleTime); err == nil {
+	if err := s.Verify(r, s.SigningKey(exampleSecret+"x"), hash, exampleTime); err == nil {
 		t.Error("verified with another secret")
 	}
-	if err := s.Verify(r, exampleSecret, sigv4.UnsignedPayload, exampleTime); err == nil {
+	if err := s.Verify(r, s.SigningKey(exampleSecret), sigv4.UnsignedPayload, exampleTime); err == nil {
 		t.Error("verified with another payload hash")
 	}
 }

@@ -51,7 +51,7 @@ func verify(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.Verify(r, exampleSecret, s.PayloadHash, exampleTime)
+	return s.Verify(r, s.SigningKey(exampleSecret), s.PayloadHash, exampleTime)
 }
 
 // kindOf returns the kind of err, and whether it is an *sigv4.Error.
@@ -143,7 +143,7 @@ func TestFreshness(t *testing.T) {
 		{365 * 24 * time.Hour, false},
 		{-365 * 24 * time.Hour, false},
 	} {
-		err := s.Verify(r, exampleSecret, s.PayloadHash, exampleTime.Add(tt.off))
+		err := s.Verify(r, s.SigningKey(exampleSecret), s.PayloadHash, exampleTime.Add(tt.off))
 		if kind, _ := kindOf(err); (err == nil) != tt.ok || !tt.ok && kind != sigv4.Expired {
 			t.Errorf("clock off by %v: got %v, want ok=%v", tt.off, err, tt.ok)
 		}

@@ -9,13 +9,26 @@ import (
 	"time"
 )
 
-// Verify checks that whoever knows secret signed r, as it is, at a time that
-// is fresh at now. payloadHash is the last line of the canonical request: the
+// A SigningKey is what a secret key becomes for one day, region and service.
+// Whoever has it can sign for that scope.
+type SigningKey [sha256.Size]byte
+
+// SigningKey derives the key of s's scope from the secret. It costs four HMACs
+// and is the same for all requests of a scope.
+func (s *Signature) SigningKey(secret string) SigningKey {
+	key := mac([]byte("AWS4"+secret), s.Date)
+	key = mac(key, s.Region)
+	key = mac(key, s.Service)
+	return SigningKey(mac(key, terminator))
+}
+
+// Verify checks that whoever has the key of s's scope signed r, as it is, at a
+// time that is fresh at now. payloadHash is the last line of the canonical request: the
 // SHA-256 of the body in lower-case hex, or UnsignedPayload; that the body is
 // indeed the one hashed is the caller's to check. Every error is an *Error.
 //
 // Region and service are covered by the signature but not judged here.
-func (s *Signature) Verify(r *http.Request, secret, payloadHash string, now time.Time) error {
+func (s *Signature) Verify(r *http.Request, key SigningKey, payloadHash string, now time.Time) error {
 	if !s.HasSigned("host") {
 		return errorf(Mismatch, "the host header must be among the signed headers")
 	}
@@ -32,7 +45,7 @@ func (s *Signature) Verify(r *http.Request, secret, payloadHash string, now time
 	if err != nil {
 		return err
 	}
-	want := s.sign(secret, canonical)
+	want := s.sign(key, canonical)
 	if subtle.ConstantTimeCompare([]byte(want), []byte(s.signature)) != 1 {
 		return &Error{Kind: Mismatch}
 	}
@@ -61,16 +74,11 @@ func (s *Signature) fresh(now time.Time) error {
 }
 
 // sign returns the signature of a canonical request, in hex.
-func (s *Signature) sign(secret string, canonical []byte) string {
+func (s *Signature) sign(key SigningKey, canonical []byte) string {
 	scope := s.Date + "/" + s.Region + "/" + s.Service + "/" + terminator
 	hash := sha256.Sum256(canonical)
 	toSign := Algorithm + "\n" + s.Time.Format(timeFormat) + "\n" + scope + "\n" + hex.EncodeToString(hash[:])
-
-	key := mac([]byte("AWS4"+secret), s.Date)
-	key = mac(key, s.Region)
-	key = mac(key, s.Service)
-	key = mac(key, terminator)
-	return hex.EncodeToString(mac(key, toSign))
+	return hex.EncodeToString(mac(key[:], toSign))
 }
 
 func mac(key []byte, data string) []byte {

@@ -30,8 +30,7 @@ const (
 // call is answered Completing; later ones are answered the state that the
 // snapshot then has. Spec: ebs-direct §5.
 func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (State, error) {
-	claim, err := r.claim()
-	if err != nil {
+	if err := r.check(); err != nil {
 		return 0, err
 	}
 	snap, err := s.own(ctx, c, r.SnapshotID)
@@ -40,6 +39,10 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	}
 	if snap.State != Open {
 		return snap.State, nil
+	}
+	claim, err := r.claim()
+	if err != nil {
+		return 0, err
 	}
 	done, err := s.catalog.Seal(ctx, snap.Key, claim)
 	if err != nil {
@@ -53,8 +56,8 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	return Completing, nil
 }
 
-// claim checks the request and gives what it asserts.
-func (r *CompleteRequest) claim() (Claim, error) {
+// check refuses values outside the model's constraints.
+func (r *CompleteRequest) check() error {
 	var v violations
 	v.snapshotID("snapshotId", r.SnapshotID)
 	if r.ChangedBlocks == nil {
@@ -65,9 +68,11 @@ func (r *CompleteRequest) claim() (Claim, error) {
 	v.text("checksum", r.Checksum, 64, checksumPattern)
 	v.enum("checksumAlgorithm", r.Algorithm, sha256Name)
 	v.enum("checksumAggregationMethod", r.AggregationMethod, linearName)
-	if err := v.err(); err != nil {
-		return Claim{}, err
-	}
+	return v.err()
+}
+
+// claim gives what a request that has been checked asserts.
+func (r *CompleteRequest) claim() (Claim, error) {
 	claim := Claim{ChangedBlocks: *r.ChangedBlocks}
 	if r.Checksum == nil && r.Algorithm == nil && r.AggregationMethod == nil {
 		return claim, nil

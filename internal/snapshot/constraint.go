@@ -4,18 +4,47 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
+// A pattern is a regular expression of the model and what decides it. Those
+// that every block passes are decided by hand: they are plain sets of
+// characters.
+type pattern struct {
+	text  string
+	match func(string) bool
+}
+
 // Patterns of the model's shapes. Spec: ebs-direct §2.4.
 var (
-	snapshotIDPattern = regexp.MustCompile(`^snap-[0-9a-f]+$`)
-	tokenPattern      = regexp.MustCompile(`^[A-Za-z0-9+/=_-]+$`) // as the service checks it, not the model
-	checksumPattern   = regexp.MustCompile(`^[A-Za-z0-9+/=]+$`)
-	anyPattern        = regexp.MustCompile(`^[\S\s]+$`)
-	noSpacePattern    = regexp.MustCompile(`^[\S]+$`)
-	keyARNPattern     = regexp.MustCompile(`arn:aws[a-z\-]*:kms:.*:[0-9]{12}:key/.*`)
+	snapshotIDPattern = pattern{`^snap-[0-9a-f]+$`, func(s string) bool {
+		digits, found := strings.CutPrefix(s, "snap-")
+		return found && only(digits, func(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' })
+	}}
+	// As the service checks it, not the model.
+	tokenPattern    = pattern{`^[A-Za-z0-9+/=_-]+$`, func(s string) bool { return only(s, func(c byte) bool { return isBase64(c) || c == '_' || c == '-' }) }}
+	checksumPattern = pattern{`^[A-Za-z0-9+/=]+$`, func(s string) bool { return only(s, isBase64) }}
+	anyPattern      = pattern{`^[\S\s]+$`, func(s string) bool { return s != "" }}
+	noSpacePattern  = expression(`^[\S]+$`)
+	keyARNPattern   = expression(`arn:aws[a-z\-]*:kms:.*:[0-9]{12}:key/.*`)
 )
+
+func expression(text string) pattern { return pattern{text, regexp.MustCompile(text).MatchString} }
+
+// only reports whether s has characters, all of them of the set.
+func only(s string, set func(byte) bool) bool {
+	for i := range len(s) {
+		if !set(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isBase64(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '='
+}
 
 // violations collects what a request's values break, in the framework's words.
 type violations []Violation
@@ -42,16 +71,16 @@ func (v *violations) number(field string, value *int64, low, high int64) {
 }
 
 // text checks that a value, if given, has at most longest characters and
-// matches the pattern.
-func (v *violations) text(field string, value *string, longest int, pattern *regexp.Regexp) {
+// matches the pattern, if there is one.
+func (v *violations) text(field string, value *string, longest int, pattern pattern) {
 	if value == nil {
 		return
 	}
 	if utf8.RuneCountInString(*value) > longest {
 		v.add(field, *value, fmt.Sprintf("Member must have length less than or equal to %d", longest))
 	}
-	if pattern != nil && !pattern.MatchString(*value) {
-		v.add(field, *value, "Member must satisfy regular expression pattern: "+pattern.String())
+	if pattern.match != nil && !pattern.match(*value) {
+		v.add(field, *value, "Member must satisfy regular expression pattern: "+pattern.text)
 	}
 }
 

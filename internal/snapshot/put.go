@@ -83,7 +83,7 @@ func (r *PutBlockRequest) check() error {
 		}
 	}
 	v.text("checksum", r.Checksum, 64, checksumPattern)
-	v.text("checksumAlgorithm", r.Algorithm, 32, nil)
+	v.text("checksumAlgorithm", r.Algorithm, 32, pattern{})
 	v.number("progress", r.Progress, 0, 100)
 	return v.err()
 }

@@ -68,7 +68,7 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	}
 	first, err := s.readable(ctx, c, *r.FirstSnapshotID)
 	if err != nil {
-		return ChangedPage{}, s.storeError(err)
+		return ChangedPage{}, s.storeError(blame(err, "firstSnapshotId"))
 	}
 	second, err := s.readable(ctx, c, r.SecondSnapshotID)
 	if err != nil {

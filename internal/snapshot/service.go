@@ -139,6 +139,16 @@ func (s *Service) readable(ctx context.Context, c Caller, id string) (Snapshot, 
 	return snap, err
 }
 
+// blame names the member that a snapshot that does not exist was named in,
+// where there is more than one.
+func blame(err error, field string) error {
+	var e *Error
+	if errors.As(err, &e) && e.Code == NotFound {
+		e.Field = field
+	}
+	return err
+}
+
 // Delete removes a snapshot of the caller's own, at once and for good. One
 // that is pending is cancelled. On return the deletion is durable.
 func (s *Service) Delete(ctx context.Context, c Caller, id string) error {

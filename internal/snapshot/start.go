@@ -52,7 +52,7 @@ func (r *StartRequest) check() error {
 	v.text("parentSnapshotId", r.ParentSnapshotID, 64, snapshotIDPattern)
 	for i, t := range r.Tags {
 		v.text(fmt.Sprintf("tags.%d.member.key", i+1), &t.Key, 127, anyPattern)
-		v.text(fmt.Sprintf("tags.%d.member.value", i+1), &t.Value, 255, nil)
+		v.text(fmt.Sprintf("tags.%d.member.value", i+1), &t.Value, 255, pattern{})
 	}
 	v.text("description", r.Description, 255, anyPattern)
 	v.text("clientToken", r.ClientToken, 255, noSpacePattern)
@@ -155,7 +155,7 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 func (s *Service) parent(ctx context.Context, c Caller, id string, volumeSize int64) (Snapshot, error) {
 	parent, err := s.own(ctx, c, id)
 	if err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, blame(err, "parentSnapshotId")
 	}
 	switch parent.State {
 	case Completed:
