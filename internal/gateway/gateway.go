@@ -106,7 +106,8 @@ func New(o Options) *Gateway {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	return &Gateway{o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry),
+	return &Gateway{
+		o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry),
 		signing: otter.Must(&otter.Options[scope, sigv4.SigningKey]{MaximumSize: maxSigningKeys}),
 	}
 }
