@@ -33,7 +33,8 @@ bench: build ## measure against the reference server; BENCH=-quick is a smoke te
 	$(BUILD) -o bin/bench-reference ./bench/reference
 	bin/bench $(BENCH)
 
-lint: $(GOLANGCI_LINT) ## formatting, vet and the rules of .golangci.yml
+lint: $(GOLANGCI_LINT) ## gofumpt, go vet and the rules of .golangci.yml
+	go vet ./...
 	$(GOLANGCI_LINT) run
 
 fmt: $(GOLANGCI_LINT) ## format the code as lint wants it
