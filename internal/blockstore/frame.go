@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/minio/crc64nvme"
+
 	"shale/internal/block"
 )
 
@@ -13,7 +15,7 @@ import (
 //
 //	offset  size  field
 //	     0     8  magic "shalefrm"
-//	     8     2  version, 1
+//	     8     2  version, 2
 //	    10     2  reserved, zero
 //	    12     4  length of the frame in pages of 4,096 bytes
 //	    16     4  number n of entries
@@ -36,14 +38,13 @@ import (
 //	 40     8  offset of the payload in the container
 //	 48     4  stored length in bytes
 //	 52     4  raw length in bytes
-//	 56     4  CRC-32C of the id and then the payload
-//	 60     4  reserved, zero
+//	 56     8  CRC-64/NVME of the id and then the payload
 //	 64    24  nonce (cipher 0: zero)
 //	 88    64  sealed digest (domain 0: zero)
 //	152     8  reserved, zero
 const (
 	frameMagic      = "shalefrm"
-	frameVersion    = 1
+	frameVersion    = 2
 	pageSize        = 4096
 	frameHeaderSize = 80
 	entrySize       = 160
@@ -79,7 +80,7 @@ type Entry struct {
 	Offset int64  // of the payload in the container, bytes
 	Length uint32 // of the payload, bytes
 	Raw    uint32 // of the plain content, bytes
-	CRC    uint32
+	CRC    uint64
 }
 
 // A Frame is the header of a batch.
@@ -102,10 +103,10 @@ func (e *CorruptError) Error() string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is the CRC-32C of a record. It covers the id too, so that a payload
-// that the disk put in the wrong place is noticed.
-func checksum(id block.ID, payload []byte) uint32 {
-	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, payload)
+// checksum is the CRC-64/NVME of a record. It covers the id too, so that a
+// payload that the disk put in the wrong place is noticed.
+func checksum(id block.ID, payload []byte) uint64 {
+	return crc64nvme.Update(crc64nvme.Checksum(id[:]), payload)
 }
 
 // framePages is the length of a frame of n entries, in pages.
@@ -136,7 +137,7 @@ func (f *Frame) encode() []byte {
 		le.PutUint64(p[40:], uint64(e.Offset))
 		le.PutUint32(p[48:], e.Length)
 		le.PutUint32(p[52:], e.Raw)
-		le.PutUint32(p[56:], e.CRC)
+		le.PutUint64(p[56:], e.CRC)
 	}
 	le.PutUint32(b[20:], crc32.Checksum(b, castagnoli))
 	return b
@@ -195,13 +196,13 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 		p := b[frameHeaderSize+i*entrySize:][:entrySize]
 		e := Entry{
 			Kind: Kind(p[0]), Codec: Codec(p[1]), ID: block.ID(p[8:40]),
-			Offset: int64(le.Uint64(p[40:])), Length: le.Uint32(p[48:]), Raw: le.Uint32(p[52:]), CRC: le.Uint32(p[56:]),
+			Offset: int64(le.Uint64(p[40:])), Length: le.Uint32(p[48:]), Raw: le.Uint32(p[52:]), CRC: le.Uint64(p[56:]),
 		}
 		end := e.Offset + int64(e.Length)
 		switch {
 		case e.Kind < KindBlock || e.Kind > KindManifest || e.Codec > CodecZero:
 			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d", i, e.Kind, e.Codec))
-		case !isZero(p[2:8]) || !isZero(p[60:]):
+		case !isZero(p[2:8]) || !isZero(p[64:]):
 			return corrupt(fmt.Sprintf("entry %d: reserved bytes are set", i))
 		case e.Codec == CodecZero && e.Length != 0, e.Codec == CodecRaw && e.Length != e.Raw:
 			return corrupt(fmt.Sprintf("entry %d: stored length %d", i, e.Length))

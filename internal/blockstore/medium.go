@@ -38,7 +38,7 @@ type Location struct {
 	Container ContainerID
 	Offset    int64
 	Length    uint32 // stored, bytes
-	CRC       uint32
+	CRC       uint64
 	Codec     Codec
 	Damaged   bool // the bytes there were bad when they were last looked at
 }

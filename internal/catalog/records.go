@@ -14,13 +14,15 @@ import (
 // Locate implements blockstore.Index.
 func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location, bool, error) {
 	var loc blockstore.Location
-	err := c.stmt.locate.QueryRowContext(ctx, id[:]).Scan(&loc.Container, &loc.Offset, &loc.Length, &loc.CRC, &loc.Codec, &loc.Damaged)
+	var crc int64 // SQL has no unsigned numbers
+	err := c.stmt.locate.QueryRowContext(ctx, id[:]).Scan(&loc.Container, &loc.Offset, &loc.Length, &crc, &loc.Codec, &loc.Damaged)
 	if errors.Is(err, sql.ErrNoRows) {
 		return blockstore.Location{}, false, nil
 	}
 	if err != nil {
 		return blockstore.Location{}, false, fmt.Errorf("locate record %v: %w", id, err)
 	}
+	loc.CRC = uint64(crc)
 	return loc, true, nil
 }
 
@@ -43,7 +45,7 @@ func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, er
 			for i := range b.Stored {
 				s := &b.Stored[i]
 				l := &s.Location
-				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, l.CRC, l.Codec); err != nil {
+				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec); err != nil {
 					return fmt.Errorf("record location of %v: %w", s.ID, err)
 				}
 			}

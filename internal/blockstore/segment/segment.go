@@ -30,7 +30,7 @@ const (
 	suffix       = ".seg"
 	headerSize   = 4096
 	headerMagic  = "shaleseg"
-	version      = 1
+	version      = 2
 	headerLength = 60 // of the header that is not zero
 )
 
@@ -39,7 +39,7 @@ const (
 //
 //	offset  size  field
 //	     0     8  magic "shaleseg"
-//	     8     2  version, 1
+//	     8     2  version, 2
 //	    10     6  reserved, zero
 //	    16     8  number of the segment
 //	    24    16  salt, random
