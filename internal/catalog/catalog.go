@@ -163,6 +163,9 @@ func (c *Catalog) migrate(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("open catalog %s: %w", path, err)
 	}
+	if err := c.checkVersions(ctx); err != nil {
+		return fmt.Errorf("open catalog %s: %w", path, err)
+	}
 	version, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("open catalog %s: %w", path, err)
@@ -173,6 +176,21 @@ func (c *Catalog) migrate(ctx context.Context, path string) error {
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bring catalog %s up to date: %w", path, err)
+	}
+	return nil
+}
+
+// checkVersions reads goose's table of versions, if there is one: goose takes
+// one that it cannot read for one that is missing.
+func (c *Catalog) checkVersions(ctx context.Context) error {
+	var exists bool
+	err := c.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'goose_db_version')`).Scan(&exists)
+	if err != nil || !exists {
+		return err
+	}
+	var newest sql.NullInt64
+	if err := c.writer.QueryRowContext(ctx, `SELECT max(version_id + 0) FROM goose_db_version`).Scan(&newest); err != nil {
+		return fmt.Errorf("its table of versions cannot be read, put a sound copy of the folder back: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,35 @@ func TestFlippedBitInAPage(t *testing.T) {
 	}
 	if noticed < 10 {
 		t.Errorf("%d flipped bits were noticed, want most of %d", noticed, len(good)/page)
+	}
+}
+
+// A damaged table of versions is told as damage, not as tables that exist
+// already.
+func TestDamagedVersions(t *testing.T) {
+	c, path, _ := create(t)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root int64
+	err = db.QueryRow(`SELECT rootpage FROM sqlite_master WHERE name = 'goose_db_version'`).Scan(&root)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[root*4096-100] ^= 4
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := catalog.Open(t.Context(), path, time.Now); err == nil || !strings.Contains(err.Error(), "table of versions") {
+		t.Errorf("got %v, want an error about the table of versions", err)
 	}
 }
 
