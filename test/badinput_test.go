@@ -309,33 +309,77 @@ func TestBadRequests(t *testing.T) {
 // deepJSON is far too deep for a parser that recurses without a bound.
 var deepJSON = `{"VolumeSize":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}"
 
-// TestBadHTTP sends what is hardly HTTP. The server may close the connection;
-// it has to answer with a refusal and serve the next client.
+// TestBadHTTP sends what is hardly HTTP. Where it can be read at all, the
+// connection stays usable; where not, the server may close it. In any case the
+// answer is an error of the request's dialect, of the EBS direct APIs if that
+// is not known, the log has its one line and nothing of what was sent, and the
+// next client is served. Spec: ebs-direct §2.1, §9.4; plain-json, Bodies.
 func TestBadHTTP(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	long := strings.Repeat("x", 64<<10)
-	for name, raw := range map[string]string{
-		"garbage":              "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-		"no host":              "GET /snapshots HTTP/1.1\r\n\r\n",
-		"host twice":           "GET /snapshots HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"negative length":      "PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-		"two lengths":          "PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-		"64 KiB header":        "GET /snapshots HTTP/1.1\r\nHost: a\r\nX-Junk: " + long + "\r\n\r\n",
-		"64 KiB authorization": "GET /snapshots HTTP/1.1\r\nHost: a\r\nAuthorization: AWS4-HMAC-SHA256 " + long[:60<<10] + "\r\n\r\n",
-		"64 KiB path":          "GET /snapshots/" + long + " HTTP/1.1\r\nHost: a\r\n\r\n",
-		"64 KiB of headers":    "GET /snapshots HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-Amz-Checksum: AAAA\r\n", 4000) + "\r\n",
-		"header without colon": "GET /snapshots HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n",
-		"HTTP/9":               "GET /snapshots HTTP/9.9\r\nHost: a\r\n\r\n",
+	long := strings.Repeat("hush", 16<<10) // 64 KiB
+	const (
+		malformed = "MalformedHttpRequestException"
+		tooLarge  = "RequestEntityTooLargeException"
+		plain     = "" // an envelope, without X-Amzn-Errortype
+	)
+	signed := func(headers string) string {
+		head := string(s.head(t, message{method: "GET", target: "/snapshots/snap-0123456789abcdef0/blocks"}))
+		return strings.TrimSuffix(head, "\r\n") + headers + "\r\n"
+	}
+	for name, c := range map[string]struct {
+		raw    string
+		status int
+		code   string
+		usable bool
+	}{
+		"garbage":              {"\x16\x03\x01\x02\x00hush\x01\x00\r\n\r\n", 400, malformed, false},
+		"no host":              {"GET /hush HTTP/1.1\r\n\r\n", 400, malformed, false},
+		"host twice":           {"GET /hush HTTP/1.1\r\nHost: hush\r\nHost: b\r\n\r\n", 400, malformed, false},
+		"broken escape":        {"GET /hush%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, malformed, false},
+		"negative length":      {"PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, malformed, false},
+		"two lengths":          {"PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhush", 400, malformed, false},
+		"two lengths, a block": {"PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n" + string(secretBlock), 400, malformed, false},
+		"unknown framing":      {"PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: hush\r\n\r\n", 501, malformed, false},
+		"unknown expectation":  {"PUT /snapshots/snap-0a/blocks/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: hush\r\n\r\nhush", 417, malformed, false},
+		"header without colon": {"GET /snapshots HTTP/1.1\r\nHost: a\r\nhush\r\n\r\n", 400, malformed, false},
+		"HTTP/9":               {"GET /hush HTTP/9.9\r\nHost: a\r\n\r\n", 505, malformed, false},
+		"64 KiB header":        {"GET /snapshots HTTP/1.1\r\nHost: a\r\nX-Junk: " + long + "\r\n\r\n", 431, plain, true},
+		"64 KiB path":          {"GET /snapshots/" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", 431, plain, true},
+		"64 KiB of headers":    {"GET /snapshots HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-Amz-Checksum: hush\r\n", 4000) + "\r\n", 431, plain, true},
+		"64 KiB authorization": {"GET /snapshots HTTP/1.1\r\nHost: a\r\nAuthorization: AWS4-HMAC-SHA256 " + long + "\r\n\r\n", 431, tooLarge, true},
+		"60 KiB authorization": {"GET /snapshots HTTP/1.1\r\nHost: a\r\nAuthorization: AWS4-HMAC-SHA256 " + long[:60<<10] + "\r\n\r\n", 403, "IncompleteSignatureException", true},
+		"64 KiB and signed":    {signed("X-Junk: " + long + "\r\n"), 431, tooLarge, true},
+		"512 KiB and signed":   {signed("X-Junk: " + strings.Repeat(long, 8) + "\r\n"), 431, tooLarge, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := s.wire(t)
-			w.send([]byte(raw))
-			if r := w.reply(); r.status < 400 || r.status >= 500 && r.status != http.StatusHTTPVersionNotSupported {
-				t.Errorf("got %v, want a refusal", r)
+			w.send([]byte(c.raw))
+			r := w.reply()
+			if r.status != c.status || r.code() != c.code {
+				t.Errorf("got %v, want %d %s", r, c.status, c.code)
+			}
+			var body struct {
+				Message string `json:"message"`
+				Error   struct{ Message string }
+			}
+			if err := json.Unmarshal(r.body, &body); err != nil || body.Message+body.Error.Message == "" || r.header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s: %v of type %s has no message", err, r, r.header.Get("Content-Type"))
+			}
+			id := r.header.Get("X-Amzn-Requestid")
+			if n := strings.Count(s.output(t), "request_id="+id); len(id) != 36 || n != 1 {
+				t.Errorf("the log has %d lines for the request id %q", n, id)
+			}
+			if c.usable {
+				w.usable()
 			}
 			s.wire(t).usable()
 		})
+	}
+	for _, secret := range []string{"hush", secretText, s.secret(t)} {
+		if strings.Contains(s.output(t), secret) {
+			t.Errorf("the log holds %q", secret)
+		}
 	}
 }
 

@@ -143,7 +143,7 @@ func (c *serveCmd) notices() string {
 }
 
 // serve answers requests until ctx ends, and then those in progress.
-func (c *serveCmd) serve(ctx context.Context, l net.Listener, server *http.Server, ready func(), log *slog.Logger) error {
+func (c *serveCmd) serve(ctx context.Context, l net.Listener, server *gateway.Server, ready func(), log *slog.Logger) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	ready()

@@ -160,6 +160,11 @@ var requestRows = [rest.NumKinds]row{
 		code:   "RequestEntityTooLargeException", family: transport,
 	}.hangsUp(),
 	rest.BodyUnread: {status: http.StatusBadRequest, code: "RequestAbortedException", family: transport},
+	rest.HeaderTooLong: {
+		status: http.StatusRequestHeaderFieldsTooLarge,
+		code:   "RequestEntityTooLargeException", family: transport,
+	},
+	rest.Malformed: {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
 }
 
 // signatureRows has a row for every way in which a request fails to show who

@@ -20,6 +20,7 @@ var (
 	authFailure          = code{"AuthFailure", http.StatusUnauthorized}
 	dryRunOperation      = code{"DryRunOperation", http.StatusPreconditionFailed}
 	filterLimit          = code{"FilterLimitExceeded", http.StatusBadRequest}
+	headerTooLarge       = code{"InvalidRequest", http.StatusRequestHeaderFieldsTooLarge}
 	incompleteSignature  = code{"IncompleteSignature", http.StatusBadRequest}
 	internalError        = code{"InternalError", http.StatusInternalServerError}
 	invalidAction        = code{"InvalidAction", http.StatusBadRequest}
@@ -121,6 +122,8 @@ var requestRows = [rest.NumKinds]code{
 	rest.BothSpellings: invalidCombination,
 	rest.BodyTooLong:   tooLarge,
 	rest.BodyUnread:    invalidRequest,
+	rest.HeaderTooLong: headerTooLarge,
+	rest.Malformed:     invalidRequest,
 }
 
 // signatureRows has a code for every way in which a request fails to show who

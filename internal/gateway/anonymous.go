@@ -16,6 +16,9 @@ import (
 // ones: they are refused and not taken for anonymous.
 // Spec: plain-json, Which dialect a request gets.
 func (x *exchange) identify() (snapshot.Caller, error) {
+	if err := checkHeader(x.r); err != nil {
+		return snapshot.Caller{}, err
+	}
 	if x.r.Header["Authorization"] != nil {
 		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.Missing, Detail: "the credentials are not known here"}
 	}

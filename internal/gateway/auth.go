@@ -18,9 +18,12 @@ import (
 // Unless the body is that of a PutSnapshotBlock (put), it reads it whole,
 // checks it against the signature and leaves it in memory for the door. Of a
 // put it reads nothing; the digest that it may return is the body's according
-// to the signature. An error is a *sigv4.Error, a *rest.Error about the body,
-// or the key lookup's. Spec: ebs-direct §2.1.
+// to the signature. An error is a *sigv4.Error, a *rest.Error about the header
+// or the body, or the key lookup's. Spec: ebs-direct §2.1.
 func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *block.Digest, error) {
+	if err := checkHeader(x.r); err != nil {
+		return snapshot.Caller{}, nil, err
+	}
 	s, err := sigv4.Parse(x.r)
 	if err != nil {
 		return snapshot.Caller{}, nil, err

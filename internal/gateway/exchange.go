@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
 
@@ -129,9 +130,11 @@ var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": tru
 // query strings or bytes of blocks.
 func (x *exchange) log(took time.Duration) {
 	level := slog.LevelInfo
+	// Nothing of ours failed, even where HTTP has a status above 500 for it.
+	_, theirs := errors.AsType[*rest.Error](x.err)
 	switch {
 	case errors.Is(x.err, context.Canceled): // the client has left
-	case x.w.status >= http.StatusInternalServerError && !x.quiet, x.stack != nil:
+	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil:
 		level = slog.LevelError
 	case x.quiet, x.err == nil && perBlock[x.op]:
 		level = slog.LevelDebug

@@ -126,7 +126,7 @@ func (f *fixture) listen(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := gateway.NewServer(f, nil)
+	s := gateway.NewServer(f.Gateway, nil)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {

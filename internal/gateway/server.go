@@ -1,30 +1,65 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 )
 
-// NewServer returns a server for h, with the limits that keep one client from
-// holding up others: a header of at most 64 KiB within ten seconds (a larger
-// one is answered 431), and idle connections closed after three minutes, which
-// is longer than SDKs keep theirs. How long bodies and answers may take is the
-// Gateway's to say, by what moves and not by the clock alone; WriteTimeout only
-// covers what net/http writes before the handler does. log gets the server's
-// own complaints; nil discards them.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+// A Server serves a Gateway on listeners, and has net/http's own refusals told
+// as the gateway would.
+type Server struct {
+	g    *Gateway
+	http *http.Server
+}
+
+// connKey is where the context of a request has its *conn.
+type connKey struct{}
+
+// NewServer returns a server for g, with the limits that keep one client from
+// holding up others: a header of at most 64 KiB within ten seconds, and idle
+// connections closed after three minutes, which is longer than SDKs keep
+// theirs. How long bodies and answers may take is the Gateway's to say, by what
+// moves and not by the clock alone; WriteTimeout only covers what net/http
+// writes before the handler does. log gets the server's own complaints; nil
+// discards them.
+func NewServer(g *Gateway, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &http.Server{
-		Handler:           h,
+	return &Server{g: g, http: &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Context().Value(connKey{}).(*conn).handled.Store(true)
+			g.ServeHTTP(w, r)
+		}),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateIdle { // the answer went out, the next request may come
+				c.(*conn).handled.Store(false)
+			}
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      writeStall,
 		IdleTimeout:       3 * time.Minute,
 		// An OPTIONS * is a request like any other.
 		DisableGeneralOptionsHandler: true,
-		MaxHeaderBytes:               64 << 10,
+		MaxHeaderBytes:               maxHeaderRead,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	}}
 }
+
+// Serve answers what comes through l, which it closes, until Shutdown or Close
+// and then returns http.ErrServerClosed. What l hands out has to be plain HTTP:
+// encryption belongs into l.
+func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s.g}) }
+
+// Shutdown takes no more connections, closes those that are idle, and waits for
+// the others until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close closes all listeners and connections.
+func (s *Server) Close() error { return s.http.Close() }

@@ -103,6 +103,8 @@ var requestRows = [rest.NumKinds]row{
 	rest.BothSpellings: invalid("", ""),
 	rest.BodyTooLong:   row{status: http.StatusRequestEntityTooLarge, code: validationError}.hangsUp(),
 	rest.BodyUnread:    invalid("", ""),
+	rest.HeaderTooLong: {status: http.StatusRequestHeaderFieldsTooLarge, code: validationError},
+	rest.Malformed:     invalid("", ""),
 }
 
 // signatureRows has a row for every way in which a request fails to show who

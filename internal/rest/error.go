@@ -35,6 +35,11 @@ const (
 	BodyTooLong
 	// BodyUnread: the client stopped sending before the end of the body.
 	BodyUnread
+	// HeaderTooLong: request line and header are longer than Error.Value bytes.
+	HeaderTooLong
+	// Malformed: the request cannot be read as HTTP. Error.Value says why and
+	// what would be right.
+	Malformed
 
 	// NumKinds is the number of kinds, for tests of completeness.
 	NumKinds
@@ -74,6 +79,10 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("the member %s is given in both of its spellings", e.Field)
 	case BodyTooLong:
 		return fmt.Sprintf("the body is longer than %s bytes", e.Value)
+	case HeaderTooLong:
+		return fmt.Sprintf("the request line and the header are longer than %s bytes together", e.Value)
+	case Malformed:
+		return e.Value
 	default:
 		return fmt.Sprintf("the body ended early: %v", e.Err)
 	}

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"shale/internal/rest"
+)
+
+// What net/http cannot read as a request never reaches a handler: it writes a
+// few words of plain text and closes the connection. A conn stands between the
+// two and puts in the place of those words an answer as a door would give it,
+// with an id and a line in the log.
+//
+// It has to tell net/http's own answers from a handler's. The marks are two: a
+// handler says that it has the request, and the connection's next state that it
+// is done with it. What is written in between passes untouched.
+
+// A listener accepts connections for g.
+type listener struct {
+	net.Listener
+	g *Gateway
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, g: l.g}, nil
+}
+
+// A conn answers for net/http where no handler does. Like any net.Conn it is
+// safe for concurrent use.
+type conn struct {
+	net.Conn
+	g *Gateway
+	// handled is set while what is written comes from a handler: from its
+	// beginning until net/http waits for the next request.
+	handled atomic.Bool
+}
+
+// Write passes p on, unless it is a refusal of net/http's own: then the client
+// gets the gateway's. net/http writes each of its refusals with one call.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.handled.Load() {
+		return c.Conn.Write(p)
+	}
+	status, why, ok := ownRefusal(p)
+	if !ok {
+		return c.Conn.Write(p)
+	}
+	if _, err := c.Conn.Write(c.g.refuseUnread(status, unreadable(status, why))); err != nil {
+		return 0, err
+	}
+	c.linger()
+	return len(p), nil
+}
+
+// ReadFrom keeps the ways around copying that the connection has.
+func (c *conn) ReadFrom(src io.Reader) (int64, error) { return io.Copy(c.Conn, src) }
+
+// CloseWrite tells the client that no more will come. net/http does so before
+// it closes a connection on which the client may still be sending.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// lingering is how long a client has for what it still sends after a refusal
+// of what could not be read.
+const lingering = 5 * time.Second
+
+// linger throws away what the client is still sending, so that it comes to read
+// its answer: a connection closed with bytes unread is reset, and the answer
+// lost with it. The deadline stays, for net/http has nothing more to read.
+func (c *conn) linger() {
+	if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+		io.CopyN(io.Discard, c.Conn, maxDrain) //nolint:errcheck // whatever ends it, the connection is closed next
+	}
+}
+
+// ownRefusal reports whether p is the beginning of an HTTP answer that refuses
+// something. why is what net/http says beyond the status, if it does.
+func ownRefusal(p []byte) (status int, why string, ok bool) {
+	line, _, found := bytes.Cut(p, []byte("\r\n"))
+	proto, rest, spaced := bytes.Cut(line, []byte(" "))
+	if !found || !spaced || !bytes.HasPrefix(proto, []byte("HTTP/1.")) || len(rest) < 3 {
+		return 0, "", false
+	}
+	status, err := strconv.Atoi(string(rest[:3]))
+	if err != nil || status < http.StatusBadRequest {
+		return 0, "", false
+	}
+	_, text, _ := bytes.Cut(rest, []byte(": "))
+	return status, string(text), true
+}
+
+// unreadable says what was wrong with a request that net/http refused, and what
+// would be right, as far as net/http lets it be known. Nothing of the request is
+// in it.
+func unreadable(status int, why string) *rest.Error {
+	const (
+		host     = "missing required Host header"
+		badHost  = "malformed Host header"
+		badName  = "invalid header name"
+		badValue = "invalid header value"
+	)
+	text := "the request cannot be read as HTTP/1.1: look at the request line and its percent-escapes, " +
+		"at the lines of the header, and that Host and Content-Length are each given once and correctly"
+	switch {
+	case status == http.StatusRequestHeaderFieldsTooLarge:
+		return headerTooLong()
+	case status == http.StatusExpectationFailed:
+		text = "the value of the header Expect is not known: 100-continue is, and the header may be left out"
+	case status == http.StatusNotImplemented:
+		text = "the value of the header Transfer-Encoding is not known: send chunked, or a Content-Length instead"
+	case status == http.StatusHTTPVersionNotSupported:
+		text = "the version of HTTP is not known: send HTTP/1.1"
+	case why == host:
+		text = "the header Host is missing: HTTP/1.1 requires it"
+	case why == badHost:
+		text = "the value of the header Host is malformed: send the server's name or address, and its port"
+	case why == badName:
+		text = "the name of a header has a character that is not allowed in one"
+	case why == badValue:
+		text = "the value of a header has a control character"
+	}
+	return &rest.Error{Kind: rest.Malformed, Value: text}
+}
+
+// refuseUnread returns the whole answer to a request that could not be read,
+// and leaves its line in the log and its counts. What dialect the client speaks
+// nobody knows; the answer has the shape of the EBS direct APIs, net/http's
+// status, and the end of the connection. Spec: ebs-direct §9.4.
+func (g *Gateway) refuseUnread(status int, err *rest.Error) []byte {
+	a := &answer{header: make(http.Header)}
+	x := &exchange{
+		Gateway: g, start: time.Now(), id: newRequestID(), op: opUnknown, err: err,
+		r: new(http.Request), w: &response{status: status}, body: new(body),
+	}
+	g.metrics.inFlight.Inc()
+	a.header.Set(requestIDHeader, x.id)
+	g.o.EBS.Refuse(a, x.r, err)
+	a.header.Set("Connection", "close")
+	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
+	a.header.Set("Date", x.start.UTC().Format(http.TimeFormat))
+	x.w.n = int64(a.body.Len())
+	took := time.Since(x.start)
+	g.metrics.observe(x, took)
+	x.log(took)
+
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	a.header.Write(&b) //nolint:errcheck // into memory
+	b.WriteString("\r\n")
+	b.Write(a.body.Bytes())
+	return b.Bytes()
+}
+
+// An answer is a ResponseWriter that keeps what a door says. The status is not
+// the door's to choose.
+type answer struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(int)             {}
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+const (
+	// maxHeader is the longest header that is served, in bytes.
+	maxHeader = 64 << 10
+	// maxHeaderRead is the longest that is read, in bytes. A header between the
+	// two is refused in its own dialect, on a connection that stays usable.
+	maxHeaderRead = 256 << 10
+)
+
+func headerTooLong() *rest.Error {
+	return &rest.Error{Kind: rest.HeaderTooLong, Value: strconv.Itoa(maxHeader)}
+}
+
+// checkHeader refuses a request whose header is longer than maxHeader: an error
+// is a *rest.Error of kind HeaderTooLong. White space between a name and its
+// value counts as one byte.
+func checkHeader(r *http.Request) error {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(": ") + len(v) + len("\r\n")
+		}
+	}
+	if n > maxHeader {
+		return headerTooLong()
+	}
+	return nil
+}
