@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ const (
 	// maxDrain is how much of a refused body is thrown away before the
 	// connection is given up, in bytes: a block and its framing.
 	maxDrain = block.Size + 64<<10
+	// patience is how long the rest of a refused body may pause before the
+	// refusal goes out ahead of it.
+	patience = time.Second
 )
 
 // errNoBody marks a body that was at its end from the start.
@@ -35,6 +39,7 @@ type body struct {
 	inner io.ReadCloser
 	conn  *http.ResponseController
 	stall time.Duration
+	pause time.Duration // how long one read may take; no longer than stall
 
 	n       int64
 	began   time.Time // of the first read
@@ -49,6 +54,8 @@ func expectsContinue(r *http.Request) bool {
 
 // Read reads from the connection. At the end it lifts the deadline, so that
 // net/http can go on watching the connection for as long as the answer takes.
+// Otherwise the deadline stays: net/http looks for the rest of a body before it
+// closes a connection, and must not wait for one that does not come.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -57,18 +64,26 @@ func (b *body) Read(p []byte) (int, error) {
 	if !b.started {
 		b.started, b.began = true, now
 	}
-	latest := b.began.Add(b.stall + time.Duration(b.n)*time.Second/minRate)
-	if next := now.Add(b.stall); next.Before(latest) {
-		latest = next
+	next := now.Add(b.pause)
+	if latest := b.latest(); latest.Before(next) {
+		next = latest
 	}
-	b.deadline(latest)
+	b.deadline(next)
 	n, err := b.inner.Read(p)
 	b.n += int64(n)
 	if err != nil {
 		b.err = err
-		b.deadline(time.Time{})
+		if b.ended() {
+			b.deadline(time.Time{})
+		}
 	}
 	return n, err
+}
+
+// latest is when the next bytes have to be there, whatever the pause. There was
+// a read before.
+func (b *body) latest() time.Time {
+	return b.began.Add(b.stall + time.Duration(b.n)*time.Second/minRate)
 }
 
 // Close does nothing: net/http closes the body that it made.
@@ -78,23 +93,29 @@ func (b *body) Close() error { return nil }
 // thing to read from it.
 func (b *body) ended() bool { return errors.Is(b.err, io.EOF) || errors.Is(b.err, errNoBody) }
 
-// drain throws away what a client is still sending, up to maxDrain bytes and
-// for up to stall, so that it comes to read its answer, and reports whether the
-// connection can be used for another request. A client that still waits for
-// its 100 Continue has sent nothing, and is not asked to.
-// Spec: ebs-direct §4.
+// drain throws away what a client is still sending, up to maxDrain bytes, so
+// that it comes to read its answer, and reports whether the connection can be
+// used for another request. A client that pauses is to have its answer first,
+// see linger. One that still waits for its 100 Continue has sent nothing, and
+// is not asked to. Spec: ebs-direct §4.
 func (b *body) drain() bool {
-	if b.err != nil || b.awaited && !b.started {
+	b.pause = min(b.stall, patience)
+	if b.err == nil && b.awaited && !b.started {
+		b.deadline(time.Now().Add(b.pause)) // for net/http, as in Read
 		return b.ended()
 	}
-	b.deadline(time.Now().Add(b.stall))
-	n, err := io.CopyN(io.Discard, b.inner, maxDrain)
-	b.n += n
-	if err != nil {
-		b.err = err
-	}
-	b.deadline(time.Time{})
+	io.CopyN(io.Discard, b, maxDrain) //nolint:errcheck // b.err has it
 	return b.ended()
+}
+
+// lingers reports whether the body failed because the client paused, and until
+// when it may go on sending.
+func (b *body) lingers() (until time.Time, ok bool) {
+	if !errors.Is(b.err, os.ErrDeadlineExceeded) {
+		return time.Time{}, false
+	}
+	until = b.latest()
+	return until, time.Now().Before(until)
 }
 
 // deadline is for the connection's reads. Writers that have none, as in tests,

@@ -156,6 +156,67 @@ func TestRefusalOfStalledBody(t *testing.T) {
 	}
 }
 
+// Nor does it hold its connection for ever, once it is refused, whatever it was
+// that it did not send.
+func TestStalledConnectionEnds(t *testing.T) {
+	for name, head := range map[string]string{
+		"length":           putHead("Content-Length: 1000\r\n") + "x",
+		"block":            putHead(fmt.Sprintf("Content-Length: %d\r\n", block.Size)) + "x",
+		"chunked":          putHead("Transfer-Encoding: chunked\r\n") + "5\r\nx",
+		"bad chunk":        putHead("Transfer-Encoding: chunked\r\n") + "nonsense\r\n",
+		"100-continue":     putHead("Content-Length: 1000\r\nExpect: 100-continue\r\n"),
+		"chunks, 100":      putHead("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"),
+		"more than enough": putHead("Content-Length: 1000000\r\n") + strings.Repeat("x", 700<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := anonymous(t, 50*time.Millisecond)
+			refuseUnread(f)
+			c := dial(t, f.listen(t))
+			c.send(head)
+			if status, body, keep := c.answer(); status != http.StatusBadRequest || body != wantNotFound || keep {
+				t.Errorf("got %d %q, keep=%v", status, body, keep)
+			}
+			c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if n, err := c.r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the connection goes on: read %d bytes, %v", n, err)
+			}
+		})
+	}
+}
+
+// A client that pauses in the middle of its block has its answer soon. If it
+// then sends the rest before it looks, the answer is there.
+func TestRefusalOfPausedBody(t *testing.T) {
+	for name, framing := range map[string]struct{ header, before string }{
+		"length":  {fmt.Sprintf("Content-Length: %d\r\n", block.Size), ""},
+		"chunked": {"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n", block.Size)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := anonymous(t, 0)
+			refuseUnread(f)
+			c := dial(t, f.listen(t))
+			began := time.Now()
+			c.send(putHead(framing.header) + framing.before + strings.Repeat("x", block.Size/16))
+			if _, err := c.r.Peek(1); err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("the answer took %v", took)
+			}
+			for range 15 {
+				c.send(strings.Repeat("x", block.Size/16))
+				time.Sleep(50 * time.Millisecond) // longer together than net/http keeps a connection that it is done with
+			}
+			c.CloseWrite()
+			if status, body, keep := c.answer(); status != http.StatusBadRequest || body != wantNotFound || keep {
+				t.Errorf("got %d %q, keep=%v", status, body, keep)
+			}
+		})
+	}
+}
+
 // A client that waits for 100 Continue gets the refusal instead, at once, and
 // is not asked for its body.
 func TestExpectContinueRefused(t *testing.T) {

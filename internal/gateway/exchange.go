@@ -53,7 +53,7 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	rc := http.NewResponseController(w)
 	copied := *r
 	x.r = &copied
-	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall}
+	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall, pause: g.o.Stall}
 	if r.Body == nil || r.Body == http.NoBody {
 		x.body.inner, x.body.err = http.NoBody, errNoBody
 	} else {
@@ -103,6 +103,21 @@ func (x *exchange) finish() {
 	x.log(took)
 	if p != nil {
 		panic(http.ErrAbortHandler) // cuts the connection, and says no more
+	}
+	x.linger()
+}
+
+// linger sends what was answered to a client that paused in the middle of its
+// body, and then throws away what it still sends, for as long as the body might
+// have taken: a connection that is closed with bytes unread is reset, and the
+// answer lost with it.
+func (x *exchange) linger() {
+	until, ok := x.body.lingers()
+	if !ok || x.w.conn.Flush() != nil {
+		return
+	}
+	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
+		c.drain(until)
 	}
 }
 

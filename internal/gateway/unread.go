@@ -59,7 +59,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	if _, err := c.Conn.Write(c.g.refuseUnread(status, unreadable(status, why))); err != nil {
 		return 0, err
 	}
-	c.linger()
+	if c.CloseWrite() == nil {
+		c.drain(time.Now().Add(lingering))
+	}
 	return len(p), nil
 }
 
@@ -79,11 +81,12 @@ func (c *conn) CloseWrite() error {
 // of what could not be read.
 const lingering = 5 * time.Second
 
-// linger throws away what the client is still sending, so that it comes to read
-// its answer: a connection closed with bytes unread is reset, and the answer
-// lost with it. The deadline stays, for net/http has nothing more to read.
-func (c *conn) linger() {
-	if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+// drain throws away what the client still sends, up to maxDrain bytes, so that
+// it comes to read its answer: a connection closed with bytes unread is reset,
+// and the answer lost with it. The deadline stays, for there is nothing more to
+// read before the connection is closed.
+func (c *conn) drain(until time.Time) {
+	if c.SetReadDeadline(until) == nil {
 		io.CopyN(io.Discard, c.Conn, maxDrain) //nolint:errcheck // whatever ends it, the connection is closed next
 	}
 }
