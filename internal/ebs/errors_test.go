@@ -93,6 +93,15 @@ func TestRefuse(t *testing.T) {
 			400, "SerializationException:" + transport, `{"message":"The value \"abc\" of blockIndex is not a 32-bit integer"}`,
 		},
 		{
+			"long header", &rest.Error{Kind: rest.HeaderTooLong, Value: "65536"},
+			431, "RequestEntityTooLargeException:" + transport,
+			`{"message":"The request line and the header are longer than 65536 bytes together"}`,
+		},
+		{
+			"hardly HTTP", &rest.Error{Kind: rest.Malformed, Value: "the header Host is missing"},
+			400, "MalformedHttpRequestException:" + transport, `{"message":"The header Host is missing"}`,
+		},
+		{
 			"anything else", errors.New("disk 7 is on fire"),
 			500, "InternalServerException:" + modelled, `{"Message":"An internal error occurred."}`,
 		},

@@ -181,6 +181,15 @@ func TestEveryErrorHasACode(t *testing.T) {
 	check(&snapshot.Error{Code: math.MaxInt}, true)
 }
 
+// A long header is told by its status, and a body by another.
+func TestTooLong(t *testing.T) {
+	for kind, want := range map[rest.Kind]int{rest.HeaderTooLong: 431, rest.BodyTooLong: 413} {
+		if code, status := ec2.Code(&rest.Error{Kind: kind}); code != "InvalidRequest" || status != want {
+			t.Errorf("kind %d: got %s %d, want InvalidRequest %d", kind, code, status, want)
+		}
+	}
+}
+
 // Spec: ec2-snapshots §1.3; ebs-direct §1.1.
 func TestSignatureErrors(t *testing.T) {
 	tests := []struct {

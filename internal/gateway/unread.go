@@ -111,12 +111,6 @@ func ownRefusal(p []byte) (status int, why string, ok bool) {
 // would be right, as far as net/http lets it be known. Nothing of the request is
 // in it.
 func unreadable(status int, why string) *rest.Error {
-	const (
-		host     = "missing required Host header"
-		badHost  = "malformed Host header"
-		badName  = "invalid header name"
-		badValue = "invalid header value"
-	)
 	text := "the request cannot be read as HTTP/1.1: look at the request line and its percent-escapes, " +
 		"at the lines of the header, and that Host and Content-Length are each given once and correctly"
 	switch {
@@ -128,14 +122,12 @@ func unreadable(status int, why string) *rest.Error {
 		text = "the value of the header Transfer-Encoding is not known: send chunked, or a Content-Length instead"
 	case status == http.StatusHTTPVersionNotSupported:
 		text = "the version of HTTP is not known: send HTTP/1.1"
-	case why == host:
+	case why == "missing required Host header":
 		text = "the header Host is missing: HTTP/1.1 requires it"
-	case why == badHost:
+	case why == "malformed Host header":
 		text = "the value of the header Host is malformed: send the server's name or address, and its port"
-	case why == badName:
-		text = "the name of a header has a character that is not allowed in one"
-	case why == badValue:
-		text = "the value of a header has a control character"
+	case why == "invalid header name":
+		text = "the name of a header has a space in it or before the colon: leave it out"
 	}
 	return &rest.Error{Kind: rest.Malformed, Value: text}
 }

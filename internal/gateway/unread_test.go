@@ -59,23 +59,25 @@ func TestUnreadRequest(t *testing.T) {
 	for _, tt := range []struct {
 		name, raw string
 		status    int
+		says      string // in the log; tells that net/http's words are still known
 	}{
-		{"garbage", "\x16\x03\x01hush\x00\x01\x00\r\n\r\n", 400},
-		{"no host", "GET /hush HTTP/1.1\r\n\r\n", 400},
-		{"two hosts", "GET /hush HTTP/1.1\r\nHost: hush\r\nHost: b\r\n\r\n", 400},
-		{"malformed host", "GET / HTTP/1.1\r\nHost: h ush\r\n\r\n", 400},
-		{"broken escape", "GET /hush%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400},
-		{"no request line", "hush\r\nHost: h\r\n\r\n", 400},
-		{"header without colon", "GET / HTTP/1.1\r\nHost: h\r\nhush\r\n\r\n", 400},
-		{"header name", "GET / HTTP/1.1\r\nHost: h\r\nhu\x01sh: a\r\n\r\n", 400},
-		{"header value", "GET / HTTP/1.1\r\nHost: h\r\nA: hu\x01sh\r\n\r\n", 400},
-		{"negative length", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400},
-		{"two lengths", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhush", 400},
-		{"length and no number", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: hush\r\n\r\n", 400},
-		{"unknown framing", "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: hush\r\n\r\n", 501},
-		{"unknown expectation", "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: hush\r\n\r\nhush", 417},
-		{"unknown expectation in HTTP/1.0", "PUT / HTTP/1.0\r\nContent-Length: 4\r\nExpect: hush\r\n\r\nhush", 417},
-		{"HTTP/9.9", "GET /hush HTTP/9.9\r\nHost: h\r\n\r\n", 505},
+		{"garbage", "\x16\x03\x01hush\x00\x01\x00\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"no host", "GET /hush HTTP/1.1\r\n\r\n", 400, "Host is missing"},
+		{"two hosts", "GET /hush HTTP/1.1\r\nHost: hush\r\nHost: b\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"malformed host", "GET / HTTP/1.1\r\nHost: h ush\r\n\r\n", 400, "Host is malformed"},
+		{"broken escape", "GET /hush%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"no request line", "hush\r\nHost: h\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"header without colon", "GET / HTTP/1.1\r\nHost: h\r\nhush\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"header name", "GET / HTTP/1.1\r\nHost: h\r\nhu\x01sh: a\r\n\r\n", 400, "Content-Length are each given"},
+		{"space after a name", "GET / HTTP/1.1\r\nHost: h\r\nhush : a\r\n\r\n", 400, "space in it"},
+		{"header value", "GET / HTTP/1.1\r\nHost: h\r\nA: hu\x01sh\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"negative length", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"two lengths", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhush", 400, "cannot be read as HTTP/1.1"},
+		{"length and no number", "PUT /hush HTTP/1.1\r\nHost: h\r\nContent-Length: hush\r\n\r\n", 400, "cannot be read as HTTP/1.1"},
+		{"unknown framing", "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: hush\r\n\r\n", 501, "Transfer-Encoding is not known"},
+		{"unknown expectation", "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: hush\r\n\r\nhush", 417, "Expect is not known"},
+		{"unknown expectation in HTTP/1.0", "PUT / HTTP/1.0\r\nContent-Length: 4\r\nExpect: hush\r\n\r\nhush", 417, "Expect is not known"},
+		{"HTTP/9.9", "GET /hush HTTP/9.9\r\nHost: h\r\n\r\n", 505, "send HTTP/1.1"},
 	} {
 		for _, before := range []string{"", "alone", "together"} {
 			t.Run(tt.name+" "+before, func(t *testing.T) {
@@ -98,6 +100,9 @@ func TestUnreadRequest(t *testing.T) {
 				status, body := f.refusal(t, c)
 				if status != tt.status || body != malformed {
 					t.Errorf("got %d %q, want %d %q", status, body, tt.status, malformed)
+				}
+				if !strings.Contains(f.log.String(), tt.says) {
+					t.Errorf("the log does not say %q:\n%s", tt.says, &f.log)
 				}
 				if strings.Contains(f.log.String(), "hush") {
 					t.Errorf("the log holds what was sent:\n%s", &f.log)

@@ -137,6 +137,10 @@ func TestRefuse(t *testing.T) {
 			`{"code":"NOT_FOUND","message":"the snapshot 'snap-0' does not exist","reason":"SNAPSHOT_NOT_FOUND"`,
 		},
 		{
+			"a long header", &rest.Error{Kind: rest.HeaderTooLong, Value: "65536"}, 431,
+			`{"code":"VALIDATION_ERROR","message":"Invalid request parameters: the request line and the header are longer than 65536 bytes together"`,
+		},
+		{
 			"a full disk", &snapshot.Error{Code: snapshot.StorageFull}, 500,
 			`{"code":"INTERNAL_ERROR","message":"the server's disk is full; nothing was stored"`,
 		},
