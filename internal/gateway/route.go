@@ -133,8 +133,12 @@ const opUnknown = "unknown"
 // ec2Operations are the actions that logs and metrics tell apart.
 var ec2Operations = []string{
 	"CopySnapshot", "CreateSnapshot", "CreateTags", "DeleteSnapshot", "DeleteTags",
-	"DescribeSnapshotAttribute", "DescribeSnapshots", "DescribeTags",
-	"ModifySnapshotAttribute", "ResetSnapshotAttribute",
+	"DescribeLockedSnapshots", "DescribeSnapshotAttribute", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
+	"DisableEbsEncryptionByDefault", "DisableSnapshotBlockPublicAccess",
+	"EnableEbsEncryptionByDefault", "EnableSnapshotBlockPublicAccess",
+	"GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetSnapshotBlockPublicAccessState",
+	"ListSnapshotsInRecycleBin", "LockSnapshot", "ModifyEbsDefaultKmsKeyId", "ModifySnapshotAttribute", "ModifySnapshotTier",
+	"ResetEbsDefaultKmsKeyId", "ResetSnapshotAttribute", "RestoreSnapshotFromRecycleBin", "RestoreSnapshotTier", "UnlockSnapshot",
 }
 
 func ec2Operation(action string) string {
