@@ -128,6 +128,9 @@ func open(system, path string, init func(*sqlite3.Conn) error, connections int) 
 	if system != "" {
 		query.Set("vfs", system)
 	}
+	// A transaction that begins by reading could not go on to write if another
+	// process, one that adds an account, had written in between.
+	query.Set("_txlock", "immediate")
 	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 	db, err := driver.Open(name, init)
 	if err != nil {

@@ -129,32 +129,6 @@ func (c *completed) change() {
 	clear(c.snapshots)
 }
 
-// Tags implements snapshot.Catalog.
-func (c *Catalog) Tags(ctx context.Context, list []snapshot.Snapshot) error {
-	for i := range list {
-		if err := c.readTags(ctx, &list[i]); err != nil {
-			return fmt.Errorf("read tags of %s: %w", list[i].ID, err)
-		}
-	}
-	return nil
-}
-
-func (c *Catalog) readTags(ctx context.Context, s *snapshot.Snapshot) error {
-	rows, err := c.stmt.tags.QueryContext(ctx, s.Key, s.Account)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var t snapshot.Tag
-		if err := rows.Scan(&t.Key, &t.Value); err != nil {
-			return err
-		}
-		s.Tags = append(s.Tags, t)
-	}
-	return rows.Err()
-}
-
 // list gives the snapshots of a query over snapshotColumns.
 func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapshot.Snapshot, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, args...)

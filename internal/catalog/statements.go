@@ -13,7 +13,7 @@ type statements struct {
 	// of the writer
 	putContainer, putRecord, holds, touch, putPending *sql.Stmt
 	// of the readers
-	locate, snapshotByID, tags *sql.Stmt
+	locate, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -38,7 +38,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged FROM records WHERE id = ?`},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
-		{&s.tags, reader, `SELECT key, value FROM tags WHERE snapshot = ? AND account = ? ORDER BY position`},
+		{&s.access, reader, accessQuery},
 	} {
 		stmt, err := p.db.PrepareContext(ctx, p.text)
 		if err != nil {
@@ -52,7 +52,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.holds, s.touch, s.putPending, s.locate, s.snapshotByID, s.tags,
+		s.putContainer, s.putRecord, s.holds, s.touch, s.putPending, s.locate, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

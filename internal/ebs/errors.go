@@ -118,6 +118,15 @@ var serviceRows = [snapshot.NumCodes]row{
 
 	snapshot.ChecksumIncomplete: validation("INVALID_PARAMETER_VALUE", checksumIncomplete),
 
+	snapshot.PublicUnsupported: validation("INVALID_SNAPSHOT_ID", fixed("Public snapshots are not supported")),
+	// No operation of this dialect shares, sets defaults, or changes tags.
+	snapshot.PublicBlocked:    validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.EncryptedPublic:  validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.DefaultKeyShared: validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.KeyUnusable:      validation("INVALID_CUSTOMER_KEY", nil),
+	snapshot.ReservedTagKey:   validation("INVALID_TAG", nil),
+	snapshot.TooManyTags:      validation("INVALID_TAG", nil),
+
 	snapshot.FirstSnapshotMissing: validation("INVALID_SNAPSHOT_ID", fixed("First snapshot should not be empty or null")),
 	snapshot.Unrelated: validation("UNRELATED_SNAPSHOTS",
 		fixed("The snapshots do not belong to one lineage and cannot be compared")),

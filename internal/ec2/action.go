@@ -26,8 +26,23 @@ type action func(*Handler, context.Context, *query) (members []byte, err error)
 
 // actions are those that are served, by name.
 var actions = map[string]action{
-	"DeleteSnapshot":    (*Handler).deleteSnapshot,
-	"DescribeSnapshots": (*Handler).describeSnapshots,
+	"CreateTags":                        (*Handler).createTags,
+	"DeleteSnapshot":                    (*Handler).deleteSnapshot,
+	"DeleteTags":                        (*Handler).deleteTags,
+	"DescribeSnapshotAttribute":         (*Handler).describeSnapshotAttribute,
+	"DescribeSnapshots":                 (*Handler).describeSnapshots,
+	"DescribeTags":                      (*Handler).describeTags,
+	"DisableEbsEncryptionByDefault":     (*Handler).disableEncryptionByDefault,
+	"DisableSnapshotBlockPublicAccess":  (*Handler).disablePublicAccessBlock,
+	"EnableEbsEncryptionByDefault":      (*Handler).enableEncryptionByDefault,
+	"EnableSnapshotBlockPublicAccess":   (*Handler).enablePublicAccessBlock,
+	"GetEbsDefaultKmsKeyId":             (*Handler).getDefaultKey,
+	"GetEbsEncryptionByDefault":         (*Handler).getEncryptionByDefault,
+	"GetSnapshotBlockPublicAccessState": (*Handler).getPublicAccessBlock,
+	"ModifyEbsDefaultKmsKeyId":          (*Handler).modifyDefaultKey,
+	"ModifySnapshotAttribute":           (*Handler).modifySnapshotAttribute,
+	"ResetEbsDefaultKmsKeyId":           (*Handler).resetDefaultKey,
+	"ResetSnapshotAttribute":            (*Handler).resetSnapshotAttribute,
 }
 
 // Actions names the actions that are served, in alphabetical order.

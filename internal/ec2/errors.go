@@ -24,6 +24,8 @@ var (
 	internalError        = code{"InternalError", http.StatusInternalServerError}
 	invalidAction        = code{"InvalidAction", http.StatusBadRequest}
 	invalidCombination   = code{"InvalidParameterCombination", http.StatusBadRequest}
+	invalidGrantee       = code{"InvalidAMIAttributeItemValue", http.StatusBadRequest}
+	invalidID            = code{"InvalidID", http.StatusBadRequest}
 	invalidRequest       = code{"InvalidRequest", http.StatusBadRequest}
 	invalidValue         = code{"InvalidParameterValue", http.StatusBadRequest}
 	malformedID          = code{"InvalidSnapshotID.Malformed", http.StatusBadRequest}
@@ -33,8 +35,10 @@ var (
 	missingCredentials   = code{"MissingAuthenticationToken", http.StatusForbidden}
 	missingParameter     = code{"MissingParameter", http.StatusBadRequest}
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
+	notPermitted         = code{"OperationNotPermitted", http.StatusBadRequest}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
 	signatureMismatch    = code{"SignatureDoesNotMatch", http.StatusForbidden}
+	tagLimit             = code{"TagLimitExceeded", http.StatusBadRequest}
 	tooLarge             = code{"InvalidRequest", http.StatusRequestEntityTooLarge}
 	unauthorized         = code{"UnauthorizedOperation", http.StatusForbidden}
 	unsupportedOperation = code{"UnsupportedOperation", http.StatusBadRequest}
@@ -83,14 +87,34 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.Damaged:        {code: internalError},
 	snapshot.Throttled:      unreachable,
 
+	snapshot.PublicBlocked: {notPermitted, func(*snapshot.Error) string {
+		return "Public sharing of snapshots is blocked for this account."
+	}},
+	snapshot.EncryptedPublic: {notPermitted, func(*snapshot.Error) string {
+		return "Encrypted snapshots cannot be shared publicly."
+	}},
+	snapshot.DefaultKeyShared: {notPermitted, func(*snapshot.Error) string {
+		return "Encrypted snapshots with EBS default key cannot be shared"
+	}},
+	snapshot.KeyUnusable: {invalidValue, func(*snapshot.Error) string {
+		return "The specified KMS key does not exist or cannot be used"
+	}},
+	snapshot.EncryptionUnsupported: {unsupportedOperation, func(*snapshot.Error) string {
+		return "This server has no KMS keys and does not encrypt snapshots."
+	}},
+	snapshot.InvalidTag: {code: invalidValue},
+	snapshot.ReservedTagKey: {invalidValue, func(*snapshot.Error) string {
+		return "Tag keys starting with 'aws:' are reserved for internal use"
+	}},
+	snapshot.TooManyTags:       {code: tagLimit},
+	snapshot.PublicUnsupported: unreachable,
+
 	snapshot.ParentIncomplete:        unreachable,
 	snapshot.VolumeTooLarge:          unreachable,
 	snapshot.VolumeSmallerThanParent: unreachable,
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
 	snapshot.KeyWithoutEncryption:    unreachable,
-	snapshot.EncryptionUnsupported:   unreachable,
-	snapshot.InvalidTag:              unreachable,
 	snapshot.InvalidText:             unreachable,
 	snapshot.ClientTokenReused:       unreachable,
 	snapshot.BlockBeyondVolume:       unreachable,

@@ -76,6 +76,14 @@ var serviceRows = [snapshot.NumCodes]row{
 
 	snapshot.ChecksumIncomplete: invalid("INVALID_PARAMETER_VALUE", ""),
 
+	snapshot.PublicUnsupported: invalid("INVALID_SNAPSHOT_ID", ""),
+	snapshot.PublicBlocked:     {status: http.StatusForbidden, code: accessDenied},
+	snapshot.EncryptedPublic:   invalid("INVALID_PARAMETER_VALUE", ""),
+	snapshot.DefaultKeyShared:  invalid("INVALID_PARAMETER_VALUE", ""),
+	snapshot.KeyUnusable:       invalid("INVALID_CUSTOMER_KEY", "kms_key_arn"),
+	snapshot.ReservedTagKey:    invalid("INVALID_TAG", "tags"),
+	snapshot.TooManyTags:       invalid("INVALID_TAG", "tags"),
+
 	snapshot.FirstSnapshotMissing: invalid("INVALID_SNAPSHOT_ID", "first_snapshot_id"),
 	snapshot.Unrelated:            invalid("UNRELATED_SNAPSHOTS", "first_snapshot_id"),
 	snapshot.InvalidBlockToken:    invalid("INVALID_BLOCK_TOKEN", "block_token"),

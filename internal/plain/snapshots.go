@@ -65,7 +65,7 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request, c snapshot.Call
 // know is an error: a misspelt filter must not list everything.
 func decodeList(q url.Values) (snapshot.DescribeRequest, error) {
 	limit := int64(MaxLimit)
-	req := snapshot.DescribeRequest{MaxResults: &limit}
+	req := snapshot.DescribeRequest{MaxResults: &limit, Owners: []string{"self"}}
 	for name, values := range q {
 		if len(values) > 1 {
 			return req, &fieldError{name, "the parameter " + name + " is given more than once"}

@@ -12,14 +12,15 @@ import (
 // transaction, durable on return, whose precondition the catalog itself
 // checks: of two calls that race, one is refused.
 type Catalog interface {
+	AccountSettings
+	Sharing
+	Tagging
 	// Snapshot finds a snapshot by its ID. A deleted one is not found. Its
 	// tags are not filled in, as in all that follows.
 	Snapshot(ctx context.Context, id string) (s Snapshot, found bool, err error)
 	// Snapshots gives an account's snapshots of a region, by start time and
 	// then ID, from after the cursor on.
 	Snapshots(ctx context.Context, account, region string, after Cursor, limit int) ([]Snapshot, error)
-	// Tags fills in the owner's tags.
-	Tags(ctx context.Context, list []Snapshot) error
 	// Bound finds the request that a client token is bound to, and the
 	// snapshot as it was made, whether it has been deleted since or not.
 	Bound(ctx context.Context, account, region, token string) (request []byte, s Snapshot, found bool, err error)

@@ -61,6 +61,22 @@ const (
 	// Error.Field (checksum, checksumAlgorithm, checksumAggregationMethod) is
 	// missing while another is there.
 	ChecksumIncomplete
+	// PublicUnsupported: another's public snapshot, whose blocks cannot be
+	// read. Error.Snapshot.
+	PublicUnsupported
+	// PublicBlocked: the account blocks public access.
+	PublicBlocked
+	// EncryptedPublic: an encrypted snapshot cannot be public.
+	EncryptedPublic
+	// DefaultKeyShared: a snapshot under a key that AWS manages cannot be
+	// shared.
+	DefaultKeyShared
+	// KeyUnusable: the KMS key is not there or not for this caller and use.
+	KeyUnusable
+	// ReservedTagKey: the key begins with "aws:".
+	ReservedTagKey
+	// TooManyTags: more of an account's tags than a snapshot can have.
+	TooManyTags
 	// FirstSnapshotMissing: ListChangedBlocks without a first snapshot.
 	FirstSnapshotMissing
 	// Unrelated: the two snapshots are not of one lineage.
@@ -173,6 +189,20 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("the snapshot %s is already completed and takes no more blocks", e.Snapshot)
 	case ChecksumIncomplete:
 		return fmt.Sprintf("%s is missing; checksum, algorithm and aggregation method go together", e.Field)
+	case PublicUnsupported:
+		return fmt.Sprintf("the snapshot %s is public, and blocks of public snapshots cannot be read; copy it first", e.Snapshot)
+	case PublicBlocked:
+		return "public sharing of snapshots is blocked for this account"
+	case EncryptedPublic:
+		return "an encrypted snapshot cannot be shared publicly"
+	case DefaultKeyShared:
+		return "a snapshot that is encrypted with a key managed by AWS cannot be shared; copy it under a key of your own"
+	case KeyUnusable:
+		return "the KMS key does not exist or cannot be used"
+	case ReservedTagKey:
+		return "tag keys that begin with aws: are reserved"
+	case TooManyTags:
+		return fmt.Sprintf("a snapshot can have at most %d tags", maxTags)
 	case FirstSnapshotMissing:
 		return "the first snapshot is missing; to list all blocks of one snapshot, list its blocks"
 	case Unrelated:

@@ -37,6 +37,7 @@ type Options struct {
 	Store   *blockstore.Store
 	Tokens  *token.Codec
 	Now     func() time.Time // the clock of all that the service times
+	Keys    KeyResolver      // nil without KMS keys
 	Logger  *slog.Logger     // nil discards
 }
 
@@ -47,6 +48,7 @@ type Service struct {
 	store   *blockstore.Store
 	tokens  *token.Codec
 	now     func() time.Time
+	keys    KeyResolver
 	log     *slog.Logger
 
 	writing, reading slots
@@ -61,7 +63,7 @@ type Service struct {
 // New makes a Service.
 func New(o Options) *Service {
 	s := &Service{
-		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, log: o.Logger,
+		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, keys: o.Keys, log: o.Logger,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
 		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
 	}
@@ -127,16 +129,6 @@ func (s *Service) observe(snap *Snapshot) {
 	if snap.State == Open && !s.now().Before(snap.Deadline) {
 		snap.State, snap.Message = Failed, timedOut
 	}
-}
-
-// readable finds a snapshot whose blocks the caller may read.
-// Spec: ebs-direct §2.5.
-func (s *Service) readable(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, err := s.own(ctx, c, id)
-	if err == nil && snap.State != Completed {
-		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
-	}
-	return snap, err
 }
 
 // blame names the member that a snapshot that does not exist was named in,

@@ -66,12 +66,14 @@ type Snapshot struct {
 	CompletedAt time.Time // zero until completed
 	Timeout     time.Duration
 	Deadline    time.Time // when it fails for inactivity, while Open
-	Tags        []Tag     // in the order given
+	Tags        []Tag     // of the account that looks, in their order
 	// Base is the root of the parent's block map, Root that of its own once
 	// completed.
 	Base, Root block.ID
 	// BaseBlocks and Blocks count the blocks under Base and Root.
 	BaseBlocks, Blocks int64
+	// KMSKeyARN is the key that the snapshot is encrypted with; empty without.
+	KMSKeyARN string
 	// Claim is what CompleteSnapshot asserted, while Completing.
 	Claim Claim
 }

@@ -1,0 +1,26 @@
+-- Tags of several accounts, grants, and settings of an account in a region.
+
+-- +goose Up
+-- An account lists all its tags, whatever it put them on.
+CREATE INDEX tags_by_account ON tags (account, snapshot, position);
+
+-- Who may read a snapshot besides its owner. Region, start and ID are the
+-- snapshot's own and never change: they are here so that what is shared with
+-- an account is found in the order of lists.
+CREATE TABLE grants (
+    snapshot BIGINT NOT NULL REFERENCES snapshots (key) ON DELETE CASCADE,
+    account  TEXT NOT NULL,   -- 12 digits, or "all"
+    region   TEXT NOT NULL,
+    start_ms BIGINT NOT NULL,
+    id       TEXT NOT NULL,
+    PRIMARY KEY (snapshot, account)
+) WITHOUT ROWID;
+CREATE INDEX grants_by_account ON grants (account, region, start_ms, id);
+
+CREATE TABLE IF NOT EXISTS account_settings (
+    account TEXT NOT NULL,
+    region  TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    PRIMARY KEY (account, region, name)
+);
