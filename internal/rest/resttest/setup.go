@@ -16,9 +16,12 @@ import (
 //
 //	start NAME [size=GIB] [parent=NAME] [timeout=MINUTES] [token=TOKEN]
 //	      [description=TEXT] [tag=KEY:VALUE]… [caller=ACCOUNT]
+//	      where 444455556666 is the one other account that can have snapshots
 //	put NAME INDEX[-INDEX] LETTER   writes blocks full of the letter
 //	complete NAME COUNT             and waits until that is verified
 //	list NAME                       makes {{NAME/INDEX}} its block tokens
+//	share NAME ACCOUNT              the account may be "all"
+//	unshare NAME ACCOUNT
 //	delete NAME
 //	advance DURATION                moves the clock, and waits for what is due
 //
@@ -57,6 +60,10 @@ func (p *player) command(verb, name string, args []string) error {
 			p.vars[fmt.Sprintf("%s/%d", name, b.Index)] = b.Token
 		}
 		return err
+	case "share":
+		return service.Share(ctx, caller, snapshot.ShareRequest{SnapshotID: p.vars[name], Accounts: args})
+	case "unshare":
+		return service.Unshare(ctx, caller, snapshot.ShareRequest{SnapshotID: p.vars[name], Accounts: args})
 	case "delete":
 		return service.Delete(ctx, caller, p.vars[name])
 	case "advance":

@@ -18,7 +18,7 @@ import (
 	"shale/internal/vfs"
 )
 
-// Account, AccessKey and Secret are those of the one account.
+// Account, AccessKey and Secret are those of the first account.
 const (
 	Account   = "111122223333"
 	AccessKey = "AKIDEXAMPLE"
@@ -28,6 +28,9 @@ const (
 
 // Caller is the account in its region.
 var Caller = snapshot.Caller{Account: Account, Region: Region}
+
+// Other is another account in that region.
+var Other = snapshot.Caller{Account: "444455556666", Region: Region}
 
 // A Clock is a clock that tests move.
 type Clock struct {
@@ -82,6 +85,9 @@ func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
 		t.Fatal(err)
 	}
+	if err := e.Catalog.CreateAccount(t.Context(), "other", catalog.AccessKey{ID: "AKIDOTHER", Account: Other.Account, Secret: Secret}); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { e.Stop(t) })
 	return e
 }
@@ -120,6 +126,7 @@ func (e *Env) start(t testing.TB) {
 	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
 	e.Service = snapshot.New(snapshot.Options{
 		Catalog: e.Catalog, Store: e.Store, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
+		Keys: Keys{},
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
