@@ -153,7 +153,7 @@ func TestReserve(t *testing.T) {
 	if _, err := c.Commit(t.Context(), &blockstore.Commit{Refs: []blockstore.Ref{{Snapshot: snap.Key}}}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Commit: got %v, want ErrFull", err)
 	}
-	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {
+	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID, 0); err != nil || !done {
 		t.Errorf("Delete: %v, %v", done, err)
 	}
 }
@@ -181,10 +181,10 @@ func TestPreconditions(t *testing.T) {
 	}
 	check("finish", true)(c.Finish(ctx, snap.Key, block.ID{}, 0))
 	check("fail a completed one", false)(c.Fail(ctx, snap.Key, "x"))
-	check("delete another account's", false)(c.Delete(ctx, "999999999999", "us-east-1", snap.ID))
-	check("delete in another region", false)(c.Delete(ctx, account, "eu-west-1", snap.ID))
-	check("delete", true)(c.Delete(ctx, account, "us-east-1", snap.ID))
-	check("delete again", false)(c.Delete(ctx, account, "us-east-1", snap.ID))
+	check("delete another account's", false)(c.Delete(ctx, "999999999999", "us-east-1", snap.ID, 0))
+	check("delete in another region", false)(c.Delete(ctx, account, "eu-west-1", snap.ID, 0))
+	check("delete", true)(c.Delete(ctx, account, "us-east-1", snap.ID, 0))
+	check("delete again", false)(c.Delete(ctx, account, "us-east-1", snap.ID, 0))
 	_, err := c.Create(ctx, snapshot.NewSnapshot{ParentKey: snap.Key, Snapshot: snapshot.Snapshot{
 		ID: "snap-00000000000000002", Account: account, Region: "us-east-1", VolumeSize: 1, Deadline: time.Now(),
 	}})
@@ -210,7 +210,7 @@ func TestSweep(t *testing.T) {
 	bound := start(t, c, "snap-00000000000000002", "token")
 	commit(t, c, snap, 0, 25)
 	commit(t, c, bound, 0, 5)
-	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {
+	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID, 0); err != nil || !done {
 		t.Fatal(done, err)
 	}
 	count := func(s snapshot.Snapshot) int {
@@ -231,7 +231,7 @@ func TestSweep(t *testing.T) {
 	if got := count(bound); got != 5 {
 		t.Errorf("an open snapshot has %d pending rows left, want 5", got)
 	}
-	if done, err := c.Delete(t.Context(), account, "us-east-1", bound.ID); err != nil || !done {
+	if done, err := c.Delete(t.Context(), account, "us-east-1", bound.ID, 0); err != nil || !done {
 		t.Fatal(done, err)
 	}
 	for _, old := range []bool{false, true} {

@@ -12,8 +12,12 @@ import (
 	"shale/internal/snapshot"
 )
 
-// deleted is the state of a snapshot's row from its deletion until the sweep.
-const deleted = 5
+// States of a row that the service does not see: from a snapshot's deletion
+// until the sweep, and in the recycle bin.
+const (
+	deleted = 5
+	binned  = 7
+)
 
 type scanner interface{ Scan(dest ...any) error }
 
@@ -24,7 +28,7 @@ func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
 	var start, completed, timeout, deadline int64
 	var base, root, checksum []byte
 	err := row.Scan(&s.Key, &s.ID, &s.Account, &s.Region, &s.State, &s.Message, &s.ParentID, &s.Lineage, &description, &s.VolumeSize,
-		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum)
+		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum, &s.CompletionMinutes)
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -74,7 +78,7 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 		return kept, true, nil
 	}
 	s, err := scanSnapshot(c.stmt.snapshotByID.QueryRowContext(ctx, id))
-	if errors.Is(err, sql.ErrNoRows) || err == nil && s.State == deleted {
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (s.State == deleted || s.State == binned) {
 		return snapshot.Snapshot{}, false, nil
 	}
 	if err != nil {
@@ -149,7 +153,7 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapsh
 
 // Snapshots implements snapshot.Catalog.
 func (c *Catalog) Snapshots(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.Snapshot, error) {
-	return c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state <> 5 ORDER BY start_ms, id LIMIT ?`,
+	return c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state NOT IN (5, 7) ORDER BY start_ms, id LIMIT ?`,
 		account, region, millis(after.Start), after.ID, limit)
 }
 
@@ -205,11 +209,8 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 				return err
 			}
 		}
-		for i, t := range s.Tags {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value) VALUES (?, ?, ?, ?, ?)`,
-				s.Key, s.Account, i, t.Key, t.Value); err != nil {
-				return err
-			}
+		if err := putTags(ctx, tx, &s); err != nil {
+			return err
 		}
 		if n.Token == "" {
 			return nil
@@ -231,16 +232,35 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 	return s, nil
 }
 
+// putTags adds the tags of a new snapshot.
+func putTags(ctx context.Context, tx *sql.Tx, s *snapshot.Snapshot) error {
+	for i, t := range s.Tags {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value) VALUES (?, ?, ?, ?, ?)`,
+			s.Key, s.Account, i, t.Key, t.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // change runs one conditional UPDATE and reports how many rows it changed.
 func (c *Catalog) change(ctx context.Context, what, query string, args ...any) (int64, error) {
+	return c.changeThen(ctx, what, func(*sql.Tx) error { return nil }, query, args...)
+}
+
+// changeThen is change with something more to do in the same transaction, if
+// there was a row to change.
+func (c *Catalog) changeThen(ctx context.Context, what string, then func(*sql.Tx) error, query string, args ...any) (int64, error) {
 	var n int64
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, query, args...)
 		if err != nil {
 			return err
 		}
-		n, err = result.RowsAffected()
-		return err
+		if n, err = result.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return then(tx)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
@@ -284,7 +304,7 @@ func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limi
 
 // Finish implements snapshot.Catalog.
 func (c *Catalog) Finish(ctx context.Context, key int64, root block.ID, blocks int64) (bool, error) {
-	n, err := c.change(ctx, "complete snapshot",
+	n, err := c.changeThen(ctx, "complete snapshot", c.startLock(ctx, key),
 		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
 		idValue(root), blocks, millis(c.now()), key)
 	return n == 1, err
@@ -292,8 +312,8 @@ func (c *Catalog) Finish(ctx context.Context, key int64, root block.ID, blocks i
 
 // Fail implements snapshot.Catalog.
 func (c *Catalog) Fail(ctx context.Context, key int64, message string) (bool, error) {
-	n, err := c.change(ctx, "fail snapshot",
-		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state = 2`, message, key)
+	n, err := c.changeThen(ctx, "fail snapshot", cancelLocks(ctx),
+		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state IN (2, 6)`, message, key)
 	return n == 1, err
 }
 
@@ -306,17 +326,38 @@ func (c *Catalog) Expire(ctx context.Context, message string) (int64, error) {
 	if err != nil || !due {
 		return 0, err
 	}
-	return c.change(ctx, "expire snapshots",
+	return c.changeThen(ctx, "expire snapshots", cancelLocks(ctx),
 		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE state = 1 AND deadline_ms <= ?`, message, now)
 }
 
 // Delete implements snapshot.Catalog.
-func (c *Catalog) Delete(ctx context.Context, account, region, id string) (bool, error) {
-	n, err := c.change(ctx, "delete snapshot",
-		`UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1 WHERE id = ? AND account = ? AND region = ? AND state <> 5`,
-		millis(c.now()), id, account, region)
+func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep time.Duration) (done bool, err error) {
+	now := c.now()
+	err = c.update(ctx, func(tx *sql.Tx) error {
+		done = false
+		if _, err := c.endLocks(ctx, tx); err != nil {
+			return err
+		}
+		if keep > 0 {
+			if done, err = bin(ctx, tx, account, region, id, now, now.Add(keep)); err != nil || done {
+				return err
+			}
+		}
+		result, err := tx.ExecContext(ctx, `UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1
+			WHERE id = ? AND account = ? AND region = ? AND state NOT IN (5, 7) AND `+notLocked,
+			millis(now), id, account, region)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		done = n == 1
+		return err
+	})
 	c.completed.change()
-	return n == 1, err
+	if err != nil {
+		return false, fmt.Errorf("delete snapshot: %w", err)
+	}
+	return done, nil
 }
 
 // Sweep implements snapshot.Catalog.

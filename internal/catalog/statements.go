@@ -17,7 +17,7 @@ type statements struct {
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
-	start_ms, completed_ms, timeout_ms, deadline_ms, base, root, base_blocks, blocks, claim_blocks, claim_checksum`
+	start_ms, completed_ms, timeout_ms, deadline_ms, base, root, base_blocks, blocks, claim_blocks, claim_checksum, completion_minutes`
 
 func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error {
 	for _, p := range []struct {

@@ -149,6 +149,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.Damaged: {status: internal.status, code: internal.code, text: func(e *snapshot.Error) string {
 		return fmt.Sprintf("Block %d of %s is damaged on the server's disk.", e.Index, e.Snapshot)
 	}},
+
+	// No operation of this dialect copies or locks.
+	snapshot.TooManyCopies: validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.Locked:        validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.LockForbidden: validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.NotLocked:     validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.NotLockable:   validation("INVALID_SNAPSHOT_ID", nil),
 }
 
 // requestRows has a row for every request that does not reach the service.

@@ -20,6 +20,7 @@ var (
 	authFailure          = code{"AuthFailure", http.StatusUnauthorized}
 	dryRunOperation      = code{"DryRunOperation", http.StatusPreconditionFailed}
 	filterLimit          = code{"FilterLimitExceeded", http.StatusBadRequest}
+	incorrectState       = code{"IncorrectState", http.StatusBadRequest}
 	incompleteSignature  = code{"IncompleteSignature", http.StatusBadRequest}
 	internalError        = code{"InternalError", http.StatusInternalServerError}
 	invalidAction        = code{"InvalidAction", http.StatusBadRequest}
@@ -34,6 +35,7 @@ var (
 	missingAction        = code{"MissingAction", http.StatusBadRequest}
 	missingCredentials   = code{"MissingAuthenticationToken", http.StatusForbidden}
 	missingParameter     = code{"MissingParameter", http.StatusBadRequest}
+	resourceLimit        = code{"ResourceLimitExceeded", http.StatusBadRequest}
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
 	notPermitted         = code{"OperationNotPermitted", http.StatusBadRequest}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
@@ -115,7 +117,6 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
 	snapshot.KeyWithoutEncryption:    unreachable,
-	snapshot.InvalidText:             unreachable,
 	snapshot.ClientTokenReused:       unreachable,
 	snapshot.BlockBeyondVolume:       unreachable,
 	snapshot.BodyIncomplete:          unreachable,
@@ -129,6 +130,17 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.FirstSnapshotMissing:    unreachable,
 	snapshot.Unrelated:               unreachable,
 	snapshot.InvalidBlockToken:       unreachable,
+
+	snapshot.TooManyCopies: {resourceLimit, func(e *snapshot.Error) string {
+		return fmt.Sprintf("Too many snapshot copies in progress. The limit is %s for this destination region.", e.Value)
+	}},
+	snapshot.Locked: {notPermitted, func(e *snapshot.Error) string {
+		return fmt.Sprintf("The snapshot '%s' is locked and can't be deleted.", e.Snapshot)
+	}},
+	snapshot.LockForbidden: {code: notPermitted},
+	snapshot.NotLocked:     {code: incorrectState},
+	snapshot.NotLockable:   {code: incorrectState},
+	snapshot.InvalidText:   {code: invalidValue},
 }
 
 // requestRows has a code for every request that could not be understood.

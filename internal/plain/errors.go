@@ -95,6 +95,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.StorageFull:    fault,
 	snapshot.StorageStopped: fault,
 	snapshot.Damaged:        fault,
+
+	snapshot.Locked: {status: http.StatusConflict, code: conflict},
+	// No operation of this dialect copies, locks or unlocks.
+	snapshot.TooManyCopies: {status: http.StatusConflict, code: conflict},
+	snapshot.LockForbidden: {status: http.StatusConflict, code: conflict},
+	snapshot.NotLocked:     {status: http.StatusConflict, code: conflict},
+	snapshot.NotLockable:   {status: http.StatusConflict, code: conflict},
 }
 
 // requestRows has a row for every request that does not reach the service.

@@ -35,21 +35,29 @@ type Catalog interface {
 	// Pending gives written blocks of a snapshot that is not completed, by
 	// index, from the index on.
 	Pending(ctx context.Context, key int64, from block.Index, limit int) ([]PendingBlock, error)
-	// Finish makes a completing snapshot completed, with its map.
+	// Finish makes a completing snapshot completed, with its map. The days of
+	// its lock begin to count.
 	Finish(ctx context.Context, key int64, root block.ID, blocks int64) (done bool, err error)
-	// Fail makes a completing snapshot failed, for the reason.
+	// Fail makes a completing snapshot, or a copy in progress, failed, for the
+	// reason. Its lock is cancelled, as by Expire.
 	Fail(ctx context.Context, key int64, message string) (done bool, err error)
 	// Expire makes the open snapshots whose time is over failed, for the
 	// reason, and says how many they were.
 	Expire(ctx context.Context, message string) (int64, error)
-	// Delete deletes a snapshot of the account's own.
-	Delete(ctx context.Context, account, region, id string) (done bool, err error)
+	// Delete deletes a snapshot of the account's own, unless a lock on it is
+	// in force. A completed one goes into the recycle bin for the time keep,
+	// if that is not 0.
+	Delete(ctx context.Context, account, region, id string, keep time.Duration) (done bool, err error)
 	// Sweep removes up to limit rows that nothing needs any more: written
 	// blocks of closed snapshots, and what is left of snapshots deleted
 	// before the time. It reports whether there may be more.
 	Sweep(ctx context.Context, deletedBefore time.Time, limit int) (more bool, err error)
 	// Err says why the catalog takes no more changes, or is nil.
 	Err() error
+
+	CopyCatalog
+	LockCatalog
+	BinCatalog
 }
 
 // ErrRaced says that a precondition, checked before, did not hold any more.

@@ -37,6 +37,9 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	if err != nil {
 		return 0, s.storeError(err)
 	}
+	if snap.Timeout == 0 { // a copy
+		return 0, &Error{Code: NotFound, Snapshot: snap.ID}
+	}
 	if snap.State != Open {
 		return snap.State, nil
 	}

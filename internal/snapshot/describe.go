@@ -237,6 +237,15 @@ func (s *Snapshot) Progress() string {
 	return "0%"
 }
 
+// TransferType is how a snapshot's data gets where it is stored, as the wire
+// spells it. Spec: ec2-snapshots §5.
+func (s *Snapshot) TransferType() string {
+	if s.CompletionMinutes > 0 {
+		return "time-based"
+	}
+	return "standard"
+}
+
 // VolumeID is what AWS shows for a snapshot made without a volume.
 // Spec: ebs-direct §5.3.
 const VolumeID = "vol-ffffffff"
@@ -262,7 +271,7 @@ var attributes = map[string]func(*Snapshot) []string{
 	"start-time":         func(s *Snapshot) []string { return []string{s.StartTime.Format(TimeFormat)} },
 	"status":             func(s *Snapshot) []string { return []string{s.State.String()} },
 	"storage-tier":       func(*Snapshot) []string { return []string{"standard"} },
-	"transfer-type":      func(*Snapshot) []string { return []string{"standard"} },
+	"transfer-type":      func(s *Snapshot) []string { return []string{s.TransferType()} },
 	"volume-id":          func(*Snapshot) []string { return []string{VolumeID} },
 	"volume-size":        func(s *Snapshot) []string { return []string{strconv.FormatInt(s.VolumeSize, 10)} },
 	"tag-key": func(s *Snapshot) []string {

@@ -96,6 +96,17 @@ const (
 	StorageStopped
 	// Damaged: a stored block does not read back as it was written.
 	Damaged
+	// TooManyCopies: Error.Value is how many may be in progress at a time.
+	TooManyCopies
+	// Locked: a snapshot that is locked cannot be deleted. Error.Snapshot.
+	Locked
+	// LockForbidden: a lock in compliance mode does not change in this way;
+	// Error.Err says in which. Error.Snapshot.
+	LockForbidden
+	// NotLocked: there is no lock to remove. Error.Snapshot.
+	NotLocked
+	// NotLockable: the snapshot has failed. Error.Snapshot.
+	NotLockable
 
 	// NumCodes is the number of codes, for tests of completeness.
 	NumCodes
@@ -221,6 +232,16 @@ func (e *Error) Error() string {
 		return "the server's store stopped taking writes after a disk error"
 	case Damaged:
 		return fmt.Sprintf("block %d of %s is damaged on the server's disk", e.Index, e.Snapshot)
+	case TooManyCopies:
+		return fmt.Sprintf("too many snapshot copies are in progress, the most is %s; wait until one has ended", e.Value)
+	case Locked:
+		return fmt.Sprintf("the snapshot '%s' is locked and can't be deleted", e.Snapshot)
+	case LockForbidden:
+		return fmt.Sprintf("the snapshot '%s' is locked in compliance mode: %v", e.Snapshot, e.Err)
+	case NotLocked:
+		return fmt.Sprintf("the snapshot '%s' is not locked", e.Snapshot)
+	case NotLockable:
+		return fmt.Sprintf("the snapshot '%s' is in the state error and can't be locked", e.Snapshot)
 	default:
 		return fmt.Sprintf("internal error: %v", e.Err)
 	}

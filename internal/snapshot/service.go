@@ -39,6 +39,9 @@ type Options struct {
 	Now     func() time.Time // the clock of all that the service times
 	Keys    KeyResolver      // nil without KMS keys
 	Logger  *slog.Logger     // nil discards
+	// BinTime is how long a completed snapshot that is deleted stays in the
+	// recycle bin; 0 for not at all.
+	BinTime time.Duration
 }
 
 // A Service is the snapshot service. Make one with New and let Run do its
@@ -50,6 +53,7 @@ type Service struct {
 	now     func() time.Time
 	keys    KeyResolver
 	log     *slog.Logger
+	binTime time.Duration
 
 	writing, reading slots
 	pool             sync.Pool // of *[block.Size]byte
@@ -63,7 +67,7 @@ type Service struct {
 // New makes a Service.
 func New(o Options) *Service {
 	s := &Service{
-		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, keys: o.Keys, log: o.Logger,
+		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, keys: o.Keys, log: o.Logger, binTime: o.BinTime,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
 		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
 	}
@@ -141,17 +145,40 @@ func blame(err error, field string) error {
 	return err
 }
 
-// Delete removes a snapshot of the caller's own, at once and for good. One
-// that is pending is cancelled. On return the deletion is durable.
+// Delete removes a snapshot of the caller's own at once: into the recycle bin
+// if it is completed and there is a bin, else for good. One that is pending is
+// cancelled, one that is locked stays. On return the deletion is durable.
 func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
-	done, err := s.catalog.Delete(ctx, c.Account, c.Region, id)
+	for range maxAttempts {
+		done, err := s.catalog.Delete(ctx, c.Account, c.Region, id, s.binTime)
+		if err != nil {
+			return s.storeError(err)
+		}
+		if done {
+			s.folds.kick()
+			return nil
+		}
+		if err := s.CheckDelete(ctx, c, id); err != nil {
+			return err
+		}
+		// It was unlocked in the meantime.
+	}
+	return &Error{Code: Internal, Err: fmt.Errorf("delete snapshot: raced %d times", maxAttempts)}
+}
+
+// CheckDelete says why Delete would refuse, and changes nothing.
+func (s *Service) CheckDelete(ctx context.Context, c Caller, id string) error {
+	snap, err := s.own(ctx, c, id)
 	if err != nil {
 		return s.storeError(err)
 	}
-	if !done {
-		return &Error{Code: NotFound, Snapshot: id}
+	l, _, err := s.lockOf(ctx, snap.Key)
+	if err != nil {
+		return s.storeError(err)
 	}
-	s.folds.kick()
+	if l != nil && l.State != LockExpired {
+		return &Error{Code: Locked, Snapshot: id}
+	}
 	return nil
 }
 

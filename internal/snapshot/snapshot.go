@@ -23,12 +23,15 @@ const (
 	Completing
 	Completed
 	Failed
+	// Copying is the state of a copy until it is completed or has failed. The
+	// catalog has another state, deleted, between it and Failed.
+	Copying State = Failed + 2
 )
 
 // String returns the state as the wire spells it.
 func (s State) String() string {
 	switch s {
-	case Open, Completing:
+	case Open, Completing, Copying:
 		return "pending"
 	case Completed:
 		return "completed"
@@ -57,16 +60,16 @@ type Snapshot struct {
 	Account     string // the owner
 	Region      string
 	State       State
-	Message     string // why it failed, in AWS's words; empty otherwise
+	Message     string // why it failed, or waits, in AWS's words; empty otherwise
 	ParentID    string // empty without a parent
 	Lineage     int64  // Key of the first ancestor; its own without a parent
 	Description *string
 	VolumeSize  int64 // GiB
 	StartTime   time.Time
-	CompletedAt time.Time // zero until completed
-	Timeout     time.Duration
-	Deadline    time.Time // when it fails for inactivity, while Open
-	Tags        []Tag     // of the account that looks, in their order
+	CompletedAt time.Time     // zero until completed
+	Timeout     time.Duration // 0 for a copy: only StartSnapshot gives one
+	Deadline    time.Time     // when it fails for inactivity, while Open
+	Tags        []Tag         // of the account that looks, in their order
 	// Base is the root of the parent's block map, Root that of its own once
 	// completed.
 	Base, Root block.ID
@@ -76,6 +79,8 @@ type Snapshot struct {
 	KMSKeyARN string
 	// Claim is what CompleteSnapshot asserted, while Completing.
 	Claim Claim
+	// CompletionMinutes is the time that a copy was asked to take; 0 without.
+	CompletionMinutes int64
 }
 
 // FullBytes is the size of all blocks that the snapshot refers to, inherited

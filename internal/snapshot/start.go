@@ -159,7 +159,7 @@ func (s *Service) parent(ctx context.Context, c Caller, id string, volumeSize in
 	}
 	switch parent.State {
 	case Completed:
-	case Open, Completing:
+	case Open, Completing, Copying:
 		return Snapshot{}, &Error{Code: ParentIncomplete, Snapshot: id, Field: "parentSnapshotId"}
 	default:
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id, Field: "parentSnapshotId"}
