@@ -46,6 +46,7 @@ type node struct {
 
 type nodeOptions struct {
 	testControls bool
+	binTime      time.Duration // in the recycle bin; 0 for none
 	log          *slog.Logger
 	registry     *prometheus.Registry
 }
@@ -112,6 +113,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
+		BinTime: o.binTime,
 	})
 	return nil
 }

@@ -26,6 +26,9 @@ import (
 // drainTime bounds how long requests may go on after SIGTERM.
 const drainTime = 20 * time.Second
 
+// maxBinDays is the longest time in the recycle bin. Spec: ec2-snapshots §9.
+const maxBinDays = 365
+
 type serveCmd struct {
 	DataDir      string    `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
 	Listen       string    `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
@@ -34,6 +37,8 @@ type serveCmd struct {
 	TestControls bool      `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
 	LogFormat    string    `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
 	Verbose      bool      `short:"v" help:"Log each block that is read or written, too."`
+	//nolint:lll // a help text
+	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
 }
@@ -89,6 +94,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	// All files are for the owner only, those too that SQLite makes.
 	unix.Umask(0o077)
 	log := newLogger(std.err, c.LogFormat, c.Verbose)
+	if c.RecycleBinDays < 0 || c.RecycleBinDays > maxBinDays {
+		return usagef("--recycle-bin-days %d is not a number of days from 0 to %d", c.RecycleBinDays, maxBinDays)
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -104,7 +112,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n, err := openNode(ctx, dir, nodeOptions{testControls: c.TestControls, log: log, registry: registry})
+	n, err := openNode(ctx, dir, nodeOptions{
+		testControls: c.TestControls, binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, log: log, registry: registry,
+	})
 	if err != nil {
 		return err
 	}

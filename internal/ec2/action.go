@@ -43,6 +43,20 @@ var actions = map[string]action{
 	"ModifySnapshotAttribute":           (*Handler).modifySnapshotAttribute,
 	"ResetEbsDefaultKmsKeyId":           (*Handler).resetDefaultKey,
 	"ResetSnapshotAttribute":            (*Handler).resetSnapshotAttribute,
+
+	"CopySnapshot": (*Handler).copySnapshot,
+
+	"DescribeLockedSnapshots": (*Handler).describeLockedSnapshots,
+	"LockSnapshot":            (*Handler).lockSnapshot,
+	"UnlockSnapshot":          (*Handler).unlockSnapshot,
+
+	"ListSnapshotsInRecycleBin":     (*Handler).listSnapshotsInRecycleBin,
+	"RestoreSnapshotFromRecycleBin": (*Handler).restoreSnapshotFromRecycleBin,
+
+	"CreateSnapshot":             unsupported(noVolumes),
+	"DescribeSnapshotTierStatus": unsupported(noTiers),
+	"ModifySnapshotTier":         unsupported(noTiers),
+	"RestoreSnapshotTier":        unsupported(noTiers),
 }
 
 // Actions names the actions that are served, in alphabetical order.

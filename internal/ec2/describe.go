@@ -30,15 +30,8 @@ func decodeDescribe(f form) (req snapshot.DescribeRequest, err error) {
 	if req.RestorableBy, err = f.accounts("RestorableBy", "self", "all"); err != nil {
 		return req, err
 	}
-	if req.IDs, err = f.list("SnapshotId"); err != nil {
-		return req, err
-	}
-	for _, id := range req.IDs {
-		if err := checkID(id); err != nil {
-			return req, err
-		}
-	}
-	return req, nil
+	req.IDs, err = f.snapshotIDs()
+	return req, err
 }
 
 // page decodes MaxResults and NextToken, nil where all is one page. A token

@@ -27,6 +27,7 @@ var (
 	invalidCombination   = code{"InvalidParameterCombination", http.StatusBadRequest}
 	invalidGrantee       = code{"InvalidAMIAttributeItemValue", http.StatusBadRequest}
 	invalidID            = code{"InvalidID", http.StatusBadRequest}
+	invalidRegion        = code{"InvalidRegion", http.StatusBadRequest}
 	invalidRequest       = code{"InvalidRequest", http.StatusBadRequest}
 	invalidValue         = code{"InvalidParameterValue", http.StatusBadRequest}
 	malformedID          = code{"InvalidSnapshotID.Malformed", http.StatusBadRequest}

@@ -99,7 +99,8 @@ func (h *Handler) describeSnapshots(ctx context.Context, q *query) ([]byte, erro
 }
 
 // deleteSnapshot answers DeleteSnapshot. A dry run finds out what can be found
-// out without deleting: whether the snapshot is there and is the caller's own.
+// out without deleting: whether the snapshot is there, is the caller's own and
+// is not locked.
 // Spec: ec2-snapshots §3.
 func (h *Handler) deleteSnapshot(ctx context.Context, q *query) ([]byte, error) {
 	id, err := q.snapshotID()
@@ -107,12 +108,8 @@ func (h *Handler) deleteSnapshot(ctx context.Context, q *query) ([]byte, error) 
 		return nil, err
 	}
 	if q.dryRun {
-		page, err := h.service.Describe(ctx, q.caller, snapshot.DescribeRequest{IDs: []string{id}})
-		if err != nil {
+		if err := h.service.CheckDelete(ctx, q.caller, id); err != nil {
 			return nil, err
-		}
-		if len(page.Snapshots) != 1 || page.Snapshots[0].Account != q.caller.Account {
-			return nil, &snapshot.Error{Code: snapshot.NotFound, Snapshot: id}
 		}
 		return nil, errDryRun
 	}

@@ -65,7 +65,7 @@ func play(t *testing.T, script string, newDoor func(*snapshot.Service) Door) {
 		t.Fatal("the first line does not name its specification")
 	}
 	env := snapshottest.New(t)
-	p := &player{t: t, env: env, vars: vars{"request-id": requestID, "crlf": "\r\n"}, server: serve(t, newDoor(env.Service))}
+	p := &player{t: t, env: env, newDoor: newDoor, vars: vars{"request-id": requestID, "crlf": "\r\n"}, server: serve(t, newDoor(env.Service))}
 	markers := marker.FindAllStringSubmatchIndex(script, -1)
 	for i, m := range markers {
 		end := len(script)
@@ -94,10 +94,11 @@ func play(t *testing.T, script string, newDoor func(*snapshot.Service) Door) {
 
 // A player is one script being played.
 type player struct {
-	t      *testing.T
-	env    *snapshottest.Env
-	server string // host and port
-	vars   vars
-	line   int    // where the section begins, from 1
-	answer string // to the last request, until it has been compared
+	t       *testing.T
+	env     *snapshottest.Env
+	newDoor func(*snapshot.Service) Door
+	server  string // host and port
+	vars    vars
+	line    int    // where the section begins, from 1
+	answer  string // to the last request, until it has been compared
 }

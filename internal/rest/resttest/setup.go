@@ -24,6 +24,8 @@ import (
 //	unshare NAME ACCOUNT
 //	delete NAME
 //	advance DURATION                moves the clock, and waits for what is due
+//	work on|off                     lets background work go on, or not
+//	bin DAYS                        starts the service anew, with a recycle bin
 //
 // NAME is then the variable with the snapshot's ID. Empty lines and lines that
 // begin with # are skipped.
@@ -73,6 +75,22 @@ func (p *player) command(verb, name string, args []string) error {
 		}
 		p.env.Clock.Advance(d)
 		return service.Settle(ctx)
+	case "work":
+		if name == "off" {
+			p.env.Halt()
+		} else {
+			p.env.Resume()
+		}
+		return nil
+	case "bin":
+		days, err := strconv.Atoi(name)
+		if err != nil {
+			return err
+		}
+		p.env.BinTime = time.Duration(days) * 24 * time.Hour
+		p.env.Restart(p.t)
+		p.server = serve(p.t, p.newDoor(p.env.Service))
+		return nil
 	}
 	return fmt.Errorf("there is no such command")
 }

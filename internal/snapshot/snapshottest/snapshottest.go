@@ -61,8 +61,12 @@ type Env struct {
 	Dir     string
 	// FS is under the segments. Set it with NewFS.
 	FS vfs.FS
+	// BinTime is how long deleted snapshots stay in the recycle bin, from the
+	// next start on; 0 for not at all.
+	BinTime time.Duration
 
-	stop func(testing.TB)
+	stop         func(testing.TB)
+	halt, resume func()
 }
 
 // New starts a service on a fresh folder and stops it when the test ends.
@@ -126,14 +130,20 @@ func (e *Env) start(t testing.TB) {
 	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
 	e.Service = snapshot.New(snapshot.Options{
 		Catalog: e.Catalog, Store: e.Store, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
-		Keys: Keys{},
+		Keys: Keys{}, BinTime: e.BinTime,
 	})
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { e.Service.Run(ctx) })
+	e.resume = func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { e.Service.Run(ctx) })
+		e.halt = func() {
+			cancel()
+			running.Wait()
+		}
+	}
+	e.resume()
 	e.stop = func(t testing.TB) {
-		cancel()
-		running.Wait()
+		e.halt()
 		if err := e.Store.Close(); err != nil {
 			t.Errorf("close store: %v", err)
 		}
@@ -142,3 +152,10 @@ func (e *Env) start(t testing.TB) {
 		}
 	}
 }
+
+// Halt ends the background work, until Resume or a start. Settle must not be
+// called meanwhile if anything is to be completed.
+func (e *Env) Halt() { e.halt() }
+
+// Resume lets the background work go on.
+func (e *Env) Resume() { e.resume() }
