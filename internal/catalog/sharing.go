@@ -18,7 +18,7 @@ const notHidden = `NOT EXISTS (SELECT 1 FROM account_settings h WHERE h.account 
 // whether it is public. A snapshot that is not there to see is neither.
 const accessQuery = `SELECT EXISTS (SELECT 1 FROM grants WHERE snapshot = ?1 AND account = ?2), EXISTS (SELECT 1 FROM grants
 		WHERE snapshot = ?1 AND account = '` + snapshot.Everybody + `' AND ` + notHidden + `)
-	FROM snapshots s WHERE s.key = ?1 AND s.state < 5`
+	FROM snapshots s WHERE s.key = ?1 AND s.state NOT IN (5, 7)`
 
 // Access implements snapshot.Sharing.
 func (c *Catalog) Access(ctx context.Context, key int64, account string) (snapshot.Access, error) {
@@ -40,7 +40,7 @@ func (c *Catalog) Shared(ctx context.Context, caller snapshot.Caller, after snap
 	run := func(condition string) string {
 		return `SELECT * FROM (SELECT g.snapshot, g.start_ms, g.id FROM grants g CROSS JOIN snapshots s ON s.key = g.snapshot
 			WHERE g.account = ` + condition + ` AND g.region = ?2 AND (g.start_ms, g.id) > (?3, ?4)
-				AND s.state < 5 AND s.account <> ?1 ORDER BY g.start_ms, g.id LIMIT ?5)`
+				AND s.state NOT IN (5, 7) AND s.account <> ?1 ORDER BY g.start_ms, g.id LIMIT ?5)`
 	}
 	return c.list(ctx, `key IN (SELECT snapshot FROM (`+run(`?1`)+` UNION `+run(`'`+snapshot.Everybody+`' AND `+notHidden)+`
 		ORDER BY start_ms, id LIMIT ?5)) ORDER BY start_ms, id`,
@@ -113,7 +113,7 @@ func (c *Catalog) Share(ctx context.Context, caller snapshot.Caller, id string, 
 		return false, err
 	}
 	err = c.update(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND account = ?2 AND region = ?3 AND state < 5
+		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND account = ?2 AND region = ?3 AND state NOT IN (5, 7)
 			AND NOT ('`+snapshot.Everybody+`' IN (SELECT value FROM json_each(?4)) AND EXISTS (SELECT 1 FROM account_settings
 				WHERE account = ?2 AND region = ?3 AND name = '`+snapshot.SettingPublicAccess+`')))`,
 			id, caller.Account, caller.Region, string(list)).Scan(&done)
@@ -139,7 +139,7 @@ func (c *Catalog) Unshare(ctx context.Context, caller snapshot.Caller, id string
 	}
 	err = c.update(ctx, func(tx *sql.Tx) error {
 		var key int64
-		err := tx.QueryRowContext(ctx, `SELECT key FROM snapshots WHERE id = ? AND account = ? AND region = ? AND state < 5`,
+		err := tx.QueryRowContext(ctx, `SELECT key FROM snapshots WHERE id = ? AND account = ? AND region = ? AND state NOT IN (5, 7)`,
 			id, caller.Account, caller.Region).Scan(&key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

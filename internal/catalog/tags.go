@@ -44,7 +44,7 @@ func (c *Catalog) Tags(ctx context.Context, account string, list []snapshot.Snap
 // owns it, in whatever state, or may see it, or for the other reason.
 func target(other string) string {
 	return `SELECT s.key FROM snapshots s WHERE s.id = ?1 AND s.region = ?2 AND s.state <> 5 AND (s.account = ?3
-		OR s.state < 5 AND EXISTS (SELECT 1 FROM grants WHERE snapshot = s.key AND (account = ?3
+		OR s.state NOT IN (5, 7) AND EXISTS (SELECT 1 FROM grants WHERE snapshot = s.key AND (account = ?3
 			OR account = '` + snapshot.Everybody + `' AND ` + notHidden + `)) OR ` + other + `)`
 }
 

@@ -90,16 +90,11 @@ func (f form) tagSpecification() ([]snapshot.Tag, error) {
 		if kind != "snapshot" {
 			return nil, refuse(invalidValue, "'%s' is not a valid taggable resource type for this operation.", kind)
 		}
-		for _, m := range f.numbers[name+".Tag"] {
-			var t snapshot.Tag
-			if t.Key, err = f.required(name + ".Tag." + m.text + ".Key"); err != nil {
-				return nil, err
-			}
-			if t.Value, err = f.scalar(name + ".Tag." + m.text + ".Value"); err != nil {
-				return nil, err
-			}
-			tags = append(tags, t)
+		matches, err := f.tags(name + ".Tag")
+		if err != nil {
+			return nil, err
 		}
+		tags = append(tags, withValues(matches)...)
 	}
 	return tags, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -109,10 +108,6 @@ func (r *CopyRequest) check() error {
 	if m := r.completionMinutes(); m%15 != 0 {
 		v.add("completionDurationMinutes", strconv.FormatInt(m, 10), "Member must be a multiple of 15")
 	}
-	for i, t := range r.Tags {
-		v.text(fmt.Sprintf("tags.%d.member.key", i+1), &t.Key, 128, anyPattern)
-		v.text(fmt.Sprintf("tags.%d.member.value", i+1), &t.Value, 256, pattern{})
-	}
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -122,7 +117,7 @@ func (r *CopyRequest) check() error {
 	if r.KMSKey != nil || r.Encrypted != nil && *r.Encrypted {
 		return &Error{Code: EncryptionUnsupported, Field: "encrypted"}
 	}
-	return checkTags(r.Tags)
+	return checkNewTags(r.Tags)
 }
 
 func (r *CopyRequest) completionMinutes() int64 {
@@ -155,7 +150,7 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 
 // source finds what is to be copied. why says why that cannot be.
 func (s *Service) source(ctx context.Context, c *Copy) (source Snapshot, why string, err error) {
-	source, err = s.own(ctx, Caller{Account: c.Snapshot.Account, Region: c.SourceRegion}, c.SourceID)
+	source, _, err = s.visible(ctx, Caller{Account: c.Snapshot.Account, Region: c.SourceRegion}, c.SourceID)
 	var e *Error
 	switch {
 	case errors.As(err, &e) && e.Code == NotFound:
