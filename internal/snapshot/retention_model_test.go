@@ -251,7 +251,7 @@ func (m *keeper) Read(t *rapid.T) {
 		m.expect("ListBlocks", err, snapshot.NotFound)
 		return
 	}
-	if got := m.fixture.blocks(s.id); !maps.Equal(got, s.blocks) {
+	if got := m.blocks(s.id); !maps.Equal(got, s.blocks) {
 		t.Fatalf("blocks of %s: got %v, want %v", s.id, got, s.blocks)
 	}
 }
