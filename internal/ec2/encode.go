@@ -61,7 +61,10 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 		description = *s.Description
 	}
 	b = appendElement(b, "description", description)
-	b = appendElement(b, "encrypted", "false")
+	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	if s.Encrypted() {
+		b = appendElement(b, "kmsKeyId", s.KMSKeyARN)
+	}
 	if len(s.Tags) > 0 {
 		b = appendTags(b, s.Tags)
 	}

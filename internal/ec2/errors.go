@@ -33,6 +33,7 @@ var (
 	missingCredentials   = code{"MissingAuthenticationToken", http.StatusForbidden}
 	missingParameter     = code{"MissingParameter", http.StatusBadRequest}
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
+	requestLimit         = code{"RequestLimitExceeded", http.StatusServiceUnavailable}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
 	signatureMismatch    = code{"SignatureDoesNotMatch", http.StatusForbidden}
 	tooLarge             = code{"InvalidRequest", http.StatusRequestEntityTooLarge}
@@ -78,6 +79,12 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidFilter: {invalidValue, func(e *snapshot.Error) string {
 		return fmt.Sprintf("The filter '%s' is invalid", e.Field)
 	}},
+	snapshot.InvalidKey:   {code: invalidValue},
+	snapshot.KeyNotFound:  {code: invalidValue},
+	snapshot.KeyRefused:   {code: invalidValue},
+	snapshot.KeyThrottled: {code: requestLimit},
+	snapshot.DomainLost:   {code: internalError},
+
 	snapshot.StorageFull:    {code: internalError},
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
@@ -89,7 +96,8 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
 	snapshot.KeyWithoutEncryption:    unreachable,
-	snapshot.EncryptionUnsupported:   unreachable,
+	snapshot.EncryptionRequired:      unreachable,
+	snapshot.ParentUnencrypted:       unreachable,
 	snapshot.InvalidTag:              unreachable,
 	snapshot.InvalidText:             unreachable,
 	snapshot.ClientTokenReused:       unreachable,

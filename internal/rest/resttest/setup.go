@@ -22,6 +22,8 @@ import (
 //	delete NAME
 //	advance DURATION                moves the clock, and waits for what is due
 //
+// and those of keys.go. Start also takes encrypted=BOOL and key=NAME.
+//
 // NAME is then the variable with the snapshot's ID. Empty lines and lines that
 // begin with # are skipped.
 func (p *player) setup(line string) {
@@ -67,7 +69,7 @@ func (p *player) command(verb, name string, args []string) error {
 		p.env.Clock.Advance(d)
 		return service.Settle(ctx)
 	}
-	return fmt.Errorf("there is no such command")
+	return p.keyCommand(verb, name, args)
 }
 
 func (p *player) start(name string, args []string) error {
@@ -93,6 +95,10 @@ func (p *player) start(name string, args []string) error {
 		case "tag":
 			key, v, _ := strings.Cut(value, ":")
 			req.Tags = append(req.Tags, snapshot.Tag{Key: key, Value: v})
+		case "encrypted":
+			req.Encrypted = new(value == "true")
+		case "key":
+			req.KMSKeyARN = new(p.vars[value])
 		case "caller":
 			caller.Account = value
 		default:
