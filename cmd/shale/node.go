@@ -18,6 +18,7 @@ import (
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
+	"shale/internal/keyring"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -110,9 +111,13 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		}
 		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
+	keys, err := keyring.Open(vfs.Dir(dir.Domains()), noKMS{}, o.log)
+	if err != nil {
+		return errors.Join(err, medium.Close())
+	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
-		Catalog: n.catalog, Store: n.store, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
+		Catalog: n.catalog, Store: n.store, Keyring: keys, Defaults: n.catalog, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
 		BinTime: o.binTime,
 	})
 	return nil

@@ -63,8 +63,9 @@ type Catalog struct {
 }
 
 var (
-	_ snapshot.Catalog = (*Catalog)(nil)
-	_ blockstore.Index = (*Catalog)(nil)
+	_ snapshot.Catalog  = (*Catalog)(nil)
+	_ snapshot.Defaults = (*Catalog)(nil)
+	_ blockstore.Index  = (*Catalog)(nil)
 )
 
 // A NewerError says that a database was last used by a newer program.

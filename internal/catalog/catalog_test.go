@@ -91,7 +91,7 @@ func TestFlippedBitInAPage(t *testing.T) {
 			noticed++
 			continue
 		}
-		list, err := c.Pending(t.Context(), snap.Key, 0, blocks+1)
+		list, err := c.Pending(t.Context(), &snap, 0, blocks+1)
 		if err == nil && len(list) != blocks {
 			t.Errorf("byte %d: %d blocks without an error", at, len(list))
 		}
@@ -170,7 +170,7 @@ func TestPreconditions(t *testing.T) {
 			}
 		}
 	}
-	check("finish an open one", false)(c.Finish(ctx, snap.Key, block.ID{}, 0))
+	check("finish an open one", false)(c.Finish(ctx, snap.Key, snapshot.Map{}))
 	check("seal", true)(c.Seal(ctx, snap.Key, snapshot.Claim{}))
 	check("seal again", false)(c.Seal(ctx, snap.Key, snapshot.Claim{}))
 	for i, err := range commit(t, c, snap, 0, 3) {
@@ -179,7 +179,7 @@ func TestPreconditions(t *testing.T) {
 			t.Errorf("write %d after the seal: got %v, want AlreadyCompleted", i, err)
 		}
 	}
-	check("finish", true)(c.Finish(ctx, snap.Key, block.ID{}, 0))
+	check("finish", true)(c.Finish(ctx, snap.Key, snapshot.Map{}))
 	check("fail a completed one", false)(c.Fail(ctx, snap.Key, "x"))
 	check("delete another account's", false)(c.Delete(ctx, "999999999999", "us-east-1", snap.ID, 0))
 	check("delete in another region", false)(c.Delete(ctx, account, "eu-west-1", snap.ID, 0))
@@ -214,7 +214,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(done, err)
 	}
 	count := func(s snapshot.Snapshot) int {
-		list, err := c.Pending(t.Context(), s.Key, 0, 100)
+		list, err := c.Pending(t.Context(), &s, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 	"shale/internal/snapshot"
 )
 
@@ -26,9 +27,10 @@ func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
 	var s snapshot.Snapshot
 	var description sql.NullString
 	var start, completed, timeout, deadline int64
-	var base, root, checksum []byte
+	var base, root, checksum, mac []byte
 	err := row.Scan(&s.Key, &s.ID, &s.Account, &s.Region, &s.State, &s.Message, &s.ParentID, &s.Lineage, &description, &s.VolumeSize,
-		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum, &s.CompletionMinutes)
+		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum,
+		&s.Domain, &s.KMSKeyARN, &mac, &s.CompletionMinutes)
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -50,7 +52,21 @@ func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
 		d := block.Digest(checksum)
 		s.Claim.Aggregate = &d
 	}
+	if mac != nil {
+		if len(mac) != len(s.MAC) {
+			return snapshot.Snapshot{}, fmt.Errorf("snapshot %s: MAC of %d bytes", s.ID, len(mac))
+		}
+		s.MAC = domain.MAC(mac)
+	}
 	return s, nil
+}
+
+// macValue is the column value of a MAC: NULL for none.
+func macValue(m domain.MAC) any {
+	if m == (domain.MAC{}) {
+		return nil
+	}
+	return m[:]
 }
 
 func nullableID(b []byte) (block.ID, error) {
@@ -189,11 +205,13 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `INSERT INTO snapshots
-			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks)
-			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks,
+				domain, kms_key_arn, root_mac)
+			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15, ?16
 			WHERE ?13 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?13 AND state = 3)`,
 			s.ID, s.Account, s.Region, s.ParentID, s.Lineage, s.Description, s.VolumeSize, millis(s.StartTime),
-			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey)
+			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey,
+			s.Domain, s.KMSKeyARN, macValue(s.MAC))
 		if err != nil {
 			return err
 		}
@@ -281,8 +299,13 @@ func (c *Catalog) Seal(ctx context.Context, key int64, claim snapshot.Claim) (bo
 }
 
 // Pending implements snapshot.Catalog.
-func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limit int) ([]snapshot.PendingBlock, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT idx, id FROM pending WHERE snapshot = ? AND idx >= ? ORDER BY idx LIMIT ?`, key, from, limit)
+func (c *Catalog) Pending(ctx context.Context, s *snapshot.Snapshot, from block.Index, limit int) ([]snapshot.PendingBlock, error) {
+	query := `SELECT idx, id, NULL FROM pending WHERE snapshot = ? AND idx >= ? ORDER BY idx LIMIT ?`
+	if s.Encrypted() {
+		query = `SELECT p.idx, p.id, r.sealed FROM pending p LEFT JOIN records r ON r.id = p.id
+			WHERE p.snapshot = ? AND p.idx >= ? ORDER BY p.idx LIMIT ?`
+	}
+	rows, err := c.reader.QueryContext(ctx, query, s.Key, from, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list pending blocks: %w", err)
 	}
@@ -290,23 +313,31 @@ func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limi
 	var list []snapshot.PendingBlock
 	for rows.Next() {
 		var index block.Index
-		var id sql.RawBytes
-		if err := rows.Scan(&index, &id); err != nil {
+		var id, sealed sql.RawBytes
+		if err := rows.Scan(&index, &id, &sealed); err != nil {
 			return nil, fmt.Errorf("list pending blocks: %w", err)
 		}
 		if len(id) != len(block.ID{}) {
 			return nil, fmt.Errorf("list pending blocks: block %d has an id of %d bytes", index, len(id))
 		}
-		list = append(list, snapshot.PendingBlock{Index: index, ID: block.ID(id)})
+		b := snapshot.PendingBlock{Index: index, ID: block.ID(id)}
+		if s.Encrypted() {
+			if len(sealed) != len(domain.SealedDigest{}) {
+				return nil, fmt.Errorf("list pending blocks: block %d has a sealed digest of %d bytes", index, len(sealed))
+			}
+			digest := domain.SealedDigest(sealed)
+			b.Sealed = &digest
+		}
+		list = append(list, b)
 	}
 	return list, rows.Err()
 }
 
 // Finish implements snapshot.Catalog.
-func (c *Catalog) Finish(ctx context.Context, key int64, root block.ID, blocks int64) (bool, error) {
+func (c *Catalog) Finish(ctx context.Context, key int64, m snapshot.Map) (bool, error) {
 	n, err := c.changeThen(ctx, "complete snapshot", c.startLock(ctx, key),
-		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
-		idValue(root), blocks, millis(c.now()), key)
+		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, root_mac = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
+		idValue(m.Root), m.Blocks, macValue(m.MAC), millis(c.now()), key)
 	return n == 1, err
 }
 

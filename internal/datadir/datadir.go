@@ -5,6 +5,7 @@
 //	DIR/lock          held by the running server; holds its process id
 //	DIR/catalog.db    the catalog (with -wal and -shm beside it)
 //	DIR/segments/     blocks and map nodes
+//	DIR/keys/domains/ the data keys of encryption domains, wrapped
 //	DIR/credentials   AWS shared credentials format, profile default
 //	DIR/config        AWS config format: region and endpoint_url
 package datadir
@@ -50,8 +51,10 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(filepath.Join(path, "segments")); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	for _, folder := range []string{"segments", "keys/domains"} {
+		if err := makeDir(filepath.Join(path, folder)); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -139,6 +142,9 @@ func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
 
 // Segments is the path of the folder of segments.
 func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
+
+// Domains is the path of the folder of encryption domains.
+func (d *Dir) Domains() string { return filepath.Join(d.path, "keys", "domains") }
 
 // A Client is what AWS's clients need to know to use a server.
 type Client struct {

@@ -78,8 +78,26 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithEncrypted: validation("INVALID_PARAMETER_VALUE", fixed("ParentSnapshotId and Encrypt cannot be specified together")),
 	snapshot.KeyWithoutEncryption: validation("INVALID_PARAMETER_VALUE",
 		fixed("Encrypt cannot be false when KmsKeyArn is specified")),
-	snapshot.EncryptionUnsupported: validation("INVALID_PARAMETER_VALUE",
-		fixed("This server does not serve encrypted snapshots: Encrypted must not be true and KmsKeyArn must not be specified")),
+	snapshot.EncryptionUnsupported: validation("INVALID_PARAMETER_VALUE", nil), // of other operations
+	snapshot.EncryptionRequired: validation("INVALID_PARAMETER_VALUE",
+		fixed("Encrypted cannot be false when encryption by default is enabled")),
+	snapshot.ParentUnencrypted: validation("INVALID_PARAMETER_VALUE",
+		about("Encryption by default is enabled and the parent snapshot %s is unencrypted. Copy it to an encrypted snapshot first, and use the copy as the parent")),
+	snapshot.InvalidKey: validation("INVALID_CUSTOMER_KEY", func(e *snapshot.Error) string {
+		return "The KMS key cannot be used to encrypt this snapshot: " + e.Value
+	}),
+	snapshot.KeyNotFound: {
+		status: http.StatusNotFound, code: "ResourceNotFoundException",
+		reason: "DEPENDENCY_RESOURCE_NOT_FOUND", text: fixed("KMS key not found"),
+	},
+	snapshot.KeyRefused: validation("INVALID_DEPENDENCY_REQUEST", func(e *snapshot.Error) string {
+		return "KMS refused the request: " + e.Value
+	}),
+	snapshot.KeyThrottled: {
+		status: http.StatusBadRequest, code: "RequestThrottledException",
+		reason: "DEPENDENCY_REQUEST_THROTTLED", text: fixed("KMS is throttling requests. Reduce your request rate."),
+	},
+	snapshot.DomainLost: internal.says("The key of the snapshot's encryption domain is missing or damaged on the server."),
 	snapshot.InvalidTag: validation("INVALID_TAG", func(e *snapshot.Error) string {
 		return fmt.Sprintf("Invalid tag: %v", e.Err)
 	}),

@@ -57,7 +57,10 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = appendElement(b, "ownerId", s.Account)
 	b = appendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10))
 	b = appendElement(b, "description", describe(s))
-	b = appendElement(b, "encrypted", "false")
+	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	if s.Encrypted() {
+		b = appendElement(b, "kmsKeyId", s.KMSKeyARN)
+	}
 	if len(s.Tags) > 0 {
 		b = appendTags(b, s.Tags)
 	}

@@ -39,6 +39,7 @@ var (
 	resourceLimit        = code{"ResourceLimitExceeded", http.StatusBadRequest}
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
 	notPermitted         = code{"OperationNotPermitted", http.StatusBadRequest}
+	requestLimit         = code{"RequestLimitExceeded", http.StatusServiceUnavailable}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
 	signatureMismatch    = code{"SignatureDoesNotMatch", http.StatusForbidden}
 	tagLimit             = code{"TagLimitExceeded", http.StatusBadRequest}
@@ -85,6 +86,12 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidFilter: {invalidValue, func(e *snapshot.Error) string {
 		return fmt.Sprintf("The filter '%s' is invalid", e.Field)
 	}},
+	snapshot.InvalidKey:   {code: invalidValue},
+	snapshot.KeyNotFound:  {code: invalidValue},
+	snapshot.KeyRefused:   {code: invalidValue},
+	snapshot.KeyThrottled: {code: requestLimit},
+	snapshot.DomainLost:   {code: internalError},
+
 	snapshot.StorageFull:    {code: internalError},
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
@@ -118,6 +125,8 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
 	snapshot.KeyWithoutEncryption:    unreachable,
+	snapshot.EncryptionRequired:      unreachable,
+	snapshot.ParentUnencrypted:       unreachable,
 	snapshot.ClientTokenReused:       unreachable,
 	snapshot.BlockBeyondVolume:       unreachable,
 	snapshot.BodyIncomplete:          unreachable,

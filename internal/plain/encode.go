@@ -38,7 +38,12 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 		b = append(b, `,"parent_snapshot_id":`...)
 		b = rest.AppendString(b, s.ParentID)
 	}
-	b = append(b, `,"encrypted":false`...)
+	b = append(b, `,"encrypted":`...)
+	b = strconv.AppendBool(b, s.Encrypted())
+	if s.Encrypted() {
+		b = append(b, `,"kms_key_arn":`...)
+		b = rest.AppendString(b, s.KMSKeyARN)
+	}
 	if len(s.Tags) > 0 {
 		b = append(b, `,"tags":`...)
 		b = appendTags(b, s.Tags)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A Catalog keeps snapshots. Each method that changes something is one
@@ -34,10 +35,10 @@ type Catalog interface {
 	Completing(ctx context.Context) ([]Snapshot, error)
 	// Pending gives written blocks of a snapshot that is not completed, by
 	// index, from the index on.
-	Pending(ctx context.Context, key int64, from block.Index, limit int) ([]PendingBlock, error)
+	Pending(ctx context.Context, s *Snapshot, from block.Index, limit int) ([]PendingBlock, error)
 	// Finish makes a completing snapshot completed, with its map. The days of
 	// its lock begin to count.
-	Finish(ctx context.Context, key int64, root block.ID, blocks int64) (done bool, err error)
+	Finish(ctx context.Context, key int64, m Map) (done bool, err error)
 	// Fail makes a completing snapshot, or a copy in progress, failed, for the
 	// reason. Its lock is cancelled, as by Expire.
 	Fail(ctx context.Context, key int64, message string) (done bool, err error)
@@ -84,4 +85,14 @@ type Cursor struct {
 type PendingBlock struct {
 	Index block.Index
 	ID    block.ID
+	// Sealed is the block's digest; nil in the unencrypted domain, where the
+	// id is.
+	Sealed *domain.SealedDigest
+}
+
+// A Map is the block map of a snapshot that is completed.
+type Map struct {
+	Root   block.ID
+	Blocks int64      // under the root
+	MAC    domain.MAC // of the root; none in the unencrypted domain
 }

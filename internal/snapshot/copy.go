@@ -114,9 +114,6 @@ func (r *CopyRequest) check() error {
 	if r.Description != nil && !legibleXML(*r.Description) {
 		return &Error{Code: InvalidText, Field: "description"}
 	}
-	if r.KMSKey != nil || r.Encrypted != nil && *r.Encrypted {
-		return &Error{Code: EncryptionUnsupported, Field: "encrypted"}
-	}
 	return checkNewTags(r.Tags)
 }
 

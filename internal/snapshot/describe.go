@@ -262,7 +262,7 @@ var attributes = map[string]func(*Snapshot) []string{
 		}
 		return []string{*s.Description}
 	},
-	"encrypted":          func(s *Snapshot) []string { return []string{strconv.FormatBool(s.KMSKeyARN != "")} },
+	"encrypted":          func(s *Snapshot) []string { return []string{strconv.FormatBool(s.Encrypted())} },
 	"owner-alias":        func(*Snapshot) []string { return nil },
 	"owner-id":           func(s *Snapshot) []string { return []string{s.Account} },
 	"parent-snapshot-id": func(s *Snapshot) []string { return []string{s.ParentID} }, // shale's own

@@ -35,6 +35,26 @@ const (
 	KeyWithoutEncryption
 	// EncryptionUnsupported: this server has no keys to encrypt with.
 	EncryptionUnsupported
+	// EncryptionRequired: Encrypted=false, while the account encrypts all new
+	// snapshots.
+	EncryptionRequired
+	// ParentUnencrypted: a child of the unencrypted Error.Snapshot, while the
+	// account encrypts all new snapshots.
+	ParentUnencrypted
+	// InvalidKey: the KMS key named is none that can encrypt this snapshot.
+	// Error.Value says why, in the words of the KMS, for the caller only.
+	InvalidKey
+	// KeyNotFound: a KMS key is not there, or not for this caller. Error.Value
+	// as above.
+	KeyNotFound
+	// KeyRefused: a KMS key cannot be used, as it is or by this caller.
+	// Error.Value as above.
+	KeyRefused
+	// KeyThrottled: the KMS is asked too much; try again.
+	KeyThrottled
+	// DomainLost: the server has no data key any more to read or write the
+	// snapshot with.
+	DomainLost
 	// InvalidTag: Error.Err says which tag and why.
 	InvalidTag
 	// InvalidText: Error.Field holds a character that XML cannot carry.
@@ -141,7 +161,7 @@ type Error struct {
 
 // secret names the members whose values never reach a log.
 // Spec: ebs-direct §2.4, Sensitive.
-var secret = map[string]bool{"blockToken": true, "pageToken": true, "clientToken": true, "kmsKeyArn": true}
+var secret = map[string]bool{"blockToken": true, "pageToken": true, "clientToken": true, "kmsKeyArn": true, "kmsKeyId": true}
 
 // Error tells a person what was wrong and what would be right. It may be
 // logged: tokens and key ARNs do not appear in it.
@@ -176,6 +196,20 @@ func (e *Error) Error() string {
 		return "encrypted cannot be false when a KMS key is given"
 	case EncryptionUnsupported:
 		return "this server does not encrypt snapshots; leave out the encryption flag and the KMS key"
+	case EncryptionRequired:
+		return "encrypted cannot be false while the account encrypts all new snapshots by default"
+	case ParentUnencrypted:
+		return fmt.Sprintf("the parent snapshot %s is not encrypted, and the account encrypts all new snapshots by default; copy the parent to an encrypted one first", e.Snapshot)
+	case InvalidKey:
+		return "the KMS key is unknown, of another region or account, or not one that encrypts"
+	case KeyNotFound:
+		return "the KMS key is not found"
+	case KeyRefused:
+		return "the KMS key cannot be used"
+	case KeyThrottled:
+		return "the KMS is asked too much at the moment; try again"
+	case DomainLost:
+		return "the snapshot's encryption domain is missing or damaged on the server"
 	case InvalidTag:
 		return fmt.Sprintf("invalid tag: %v", e.Err)
 	case InvalidText:

@@ -13,6 +13,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 	"shale/internal/token"
 )
 
@@ -33,12 +34,14 @@ const (
 
 // Options are what a Service is made of.
 type Options struct {
-	Catalog Catalog
-	Store   *blockstore.Store
-	Tokens  *token.Codec
-	Now     func() time.Time // the clock of all that the service times
-	Keys    KeyResolver      // nil without KMS keys
-	Logger  *slog.Logger     // nil discards
+	Catalog  Catalog
+	Store    *blockstore.Store
+	Keyring  Keyring
+	Defaults Defaults
+	Tokens   *token.Codec
+	Now      func() time.Time // the clock of all that the service times
+	Logger   *slog.Logger     // nil discards
+	Keys     KeyResolver      // nil without KMS keys
 	// BinTime is how long a completed snapshot that is deleted stays in the
 	// recycle bin; 0 for not at all.
 	BinTime time.Duration
@@ -47,16 +50,18 @@ type Options struct {
 // A Service is the snapshot service. Make one with New and let Run do its
 // background work.
 type Service struct {
-	catalog Catalog
-	store   *blockstore.Store
-	tokens  *token.Codec
-	now     func() time.Time
-	keys    KeyResolver
-	log     *slog.Logger
-	binTime time.Duration
+	catalog  Catalog
+	store    *blockstore.Store
+	keyring  Keyring
+	defaults Defaults
+	tokens   *token.Codec
+	now      func() time.Time
+	log      *slog.Logger
+	keys     KeyResolver
+	binTime  time.Duration
 
 	writing, reading slots
-	pool             sync.Pool // of *[block.Size]byte
+	pool             sync.Pool // of *buffer
 	bufferWait       time.Duration
 
 	folds folds
@@ -67,9 +72,10 @@ type Service struct {
 // New makes a Service.
 func New(o Options) *Service {
 	s := &Service{
-		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, keys: o.Keys, log: o.Logger, binTime: o.BinTime,
+		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, defaults: o.Defaults, tokens: o.Tokens, now: o.Now, log: o.Logger,
+		keys: o.Keys, binTime: o.BinTime,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
-		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
+		pool: sync.Pool{New: func() any { return new(buffer) }},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -86,13 +92,19 @@ func (s *Service) Ready() error {
 	return s.store.Err()
 }
 
+// A buffer holds a block, in which it may be sealed and opened in place.
+type buffer [block.Size + domain.Overhead]byte
+
+// block is the part of the buffer that the plain bytes have.
+func (b *buffer) block() []byte { return b[:block.Size] }
+
 // slots has room for a value per block held in memory.
 type slots chan struct{}
 
 // buffer takes a block's buffer. If none becomes free the client is told to
 // come back: its library does that by itself, and waiting here would only
 // lengthen the queue.
-func (s *Service) buffer(ctx context.Context, from slots) (*[block.Size]byte, error) {
+func (s *Service) buffer(ctx context.Context, from slots) (*buffer, error) {
 	select {
 	case from <- struct{}{}:
 	default:
@@ -106,10 +118,10 @@ func (s *Service) buffer(ctx context.Context, from slots) (*[block.Size]byte, er
 			return nil, ctx.Err()
 		}
 	}
-	return s.pool.Get().(*[block.Size]byte), nil
+	return s.pool.Get().(*buffer), nil
 }
 
-func (s *Service) release(b *[block.Size]byte, to slots) {
+func (s *Service) release(b *buffer, to slots) {
 	s.pool.Put(b)
 	<-to
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A State is where a snapshot stands. Spec: ebs-direct §5.1.
@@ -75,13 +76,21 @@ type Snapshot struct {
 	Base, Root block.ID
 	// BaseBlocks and Blocks count the blocks under Base and Root.
 	BaseBlocks, Blocks int64
-	// KMSKeyARN is the key that the snapshot is encrypted with; empty without.
-	KMSKeyARN string
 	// Claim is what CompleteSnapshot asserted, while Completing.
 	Claim Claim
+	// Domain is the encryption domain of all its blocks, and KMSKeyARN the key
+	// of that, empty in the unencrypted one.
+	Domain    domain.Number
+	KMSKeyARN string
+	// MAC is that of Root once completed, and of Base before. None in the
+	// unencrypted domain.
+	MAC domain.MAC
 	// CompletionMinutes is the time that a copy was asked to take; 0 without.
 	CompletionMinutes int64
 }
+
+// Encrypted reports whether the snapshot's blocks are encrypted at rest.
+func (s *Snapshot) Encrypted() bool { return s.Domain != domain.Unencrypted }
 
 // FullBytes is the size of all blocks that the snapshot refers to, inherited
 // ones included, in bytes. It is 0 until the snapshot is completed.

@@ -27,6 +27,8 @@ import (
 //	work on|off                     lets background work go on, or not
 //	bin DAYS                        starts the service anew, with a recycle bin
 //
+// and those of keys.go. Start also takes encrypted=BOOL and key=NAME.
+//
 // NAME is then the variable with the snapshot's ID. Empty lines and lines that
 // begin with # are skipped.
 func (p *player) setup(line string) {
@@ -92,7 +94,7 @@ func (p *player) command(verb, name string, args []string) error {
 		p.server = serve(p.t, p.newDoor(p.env.Service))
 		return nil
 	}
-	return fmt.Errorf("there is no such command")
+	return p.keyCommand(verb, name, args)
 }
 
 func (p *player) start(name string, args []string) error {
@@ -118,6 +120,10 @@ func (p *player) start(name string, args []string) error {
 		case "tag":
 			key, v, _ := strings.Cut(value, ":")
 			req.Tags = append(req.Tags, snapshot.Tag{Key: key, Value: v})
+		case "encrypted":
+			req.Encrypted = new(value == "true")
+		case "key":
+			req.KMSKeyARN = new(p.vars[value])
 		case "caller":
 			caller.Account = value
 		default:

@@ -13,6 +13,8 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
+	"shale/internal/keyring"
+	"shale/internal/kms/kmstest"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -57,6 +59,8 @@ type Env struct {
 	Service *snapshot.Service
 	Catalog *catalog.Catalog
 	Store   *blockstore.Store
+	Keyring *keyring.Keyring
+	KMS     *kmstest.Provider
 	Clock   *Clock
 	Dir     string
 	// FS is under the segments. Set it with NewFS.
@@ -78,12 +82,13 @@ func New(t testing.TB) *Env {
 // NewFS is New with something between the segments and their folder.
 func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 	t.Helper()
-	e := &Env{Dir: t.TempDir(), Clock: &Clock{now: time.Date(2026, 9, 25, 12, 0, 0, 0, time.UTC)}}
-	segments := filepath.Join(e.Dir, "segments")
-	if err := os.Mkdir(segments, 0o700); err != nil {
-		t.Fatal(err)
+	e := &Env{Dir: t.TempDir(), KMS: kmstest.New(), Clock: &Clock{now: time.Date(2026, 9, 25, 12, 0, 0, 0, time.UTC)}}
+	for _, folder := range []string{"segments", "keys"} {
+		if err := os.Mkdir(filepath.Join(e.Dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	e.FS = wrap(vfs.Dir(segments))
+	e.FS = wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
 	e.start(t)
 	key := catalog.AccessKey{ID: AccessKey, Account: Account, Secret: Secret}
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
@@ -128,8 +133,11 @@ func (e *Env) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
+	if e.Keyring, err = keyring.Open(vfs.Dir(filepath.Join(e.Dir, "keys")), e.KMS, nil); err != nil {
+		t.Fatal(err)
+	}
 	e.Service = snapshot.New(snapshot.Options{
-		Catalog: e.Catalog, Store: e.Store, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
+		Catalog: e.Catalog, Store: e.Store, Keyring: e.Keyring, Defaults: e.Catalog, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
 		Keys: Keys{}, BinTime: e.BinTime,
 	})
 	e.resume = func() {
