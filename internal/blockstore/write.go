@@ -97,6 +97,23 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 	}
 }
 
+// Refer records a block in its snapshot as Write does, if the block is stored
+// already; else ErrMissed, and nothing has changed. It needs no Data.
+func (s *Store) Refer(ctx context.Context, w Write) error {
+	ref := Ref{Snapshot: w.Snapshot, Index: w.Index, ID: w.Key.ID(w.Digest)}
+	var err error
+	if ref.Hit, err = s.holds(ctx, ref.ID); err != nil {
+		return err
+	}
+	if !ref.Hit {
+		return ErrMissed
+	}
+	if err = s.enqueue(ctx, &job{ref: &ref, done: make(chan error, 1)}); errors.Is(err, ErrMissed) {
+		s.located.Invalidate(ref.ID)
+	}
+	return err
+}
+
 // record gives what is to be stored of the block. It seals in the goroutine of
 // the caller, so that as many blocks are sealed at a time as there are
 // processors, and before the one stage that writes.

@@ -18,11 +18,12 @@ func (c *Catalog) CreateCopy(ctx context.Context, n snapshot.Copy, limit int) (c
 	err = c.update(ctx, func(tx *sql.Tx) error {
 		done = false
 		err := tx.QueryRowContext(ctx, `INSERT INTO snapshots (id, account, region, state, message, lineage, description, volume_gib,
-				start_ms, timeout_ms, deadline_ms, completion_minutes)
-			SELECT ?1, ?2, ?3, 6, ?4, 0, ?5, 0, ?6, 0, 0, ?7
-			WHERE (SELECT count(*) FROM snapshots WHERE account = ?2 AND region = ?3 AND state = 6) < ?8
+				start_ms, timeout_ms, deadline_ms, completion_minutes, domain, kms_key_arn, root_mac)
+			SELECT ?1, ?2, ?3, 6, ?4, 0, ?5, 0, ?6, 0, 0, ?7, ?8, ?9, ?10
+			WHERE (SELECT count(*) FROM snapshots WHERE account = ?2 AND region = ?3 AND state = 6) < ?11
 			RETURNING key`,
-			s.ID, s.Account, s.Region, s.Message, s.Description, millis(s.StartTime), s.CompletionMinutes, limit).Scan(&s.Key)
+			s.ID, s.Account, s.Region, s.Message, s.Description, millis(s.StartTime), s.CompletionMinutes,
+			s.Domain, s.KMSKeyARN, macValue(s.MAC), limit).Scan(&s.Key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -33,8 +34,8 @@ func (c *Catalog) CreateCopy(ctx context.Context, n snapshot.Copy, limit int) (c
 		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET lineage = key WHERE key = ?`, s.Key); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO copies (snapshot, source_region, source_id) VALUES (?, ?, ?)`,
-			s.Key, n.SourceRegion, n.SourceID); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO copies (snapshot, source_region, source_id, refused) VALUES (?, ?, ?, ?)`,
+			s.Key, n.SourceRegion, n.SourceID, n.Refused); err != nil {
 			return err
 		}
 		return putTags(ctx, tx, s)
@@ -55,8 +56,8 @@ func (c *Catalog) Copies(ctx context.Context) ([]snapshot.Copy, error) {
 	copies := make([]snapshot.Copy, len(snapshots))
 	for i, s := range snapshots {
 		copies[i].Snapshot = s
-		err := c.reader.QueryRowContext(ctx, `SELECT source_region, source_id FROM copies WHERE snapshot = ?`, s.Key).
-			Scan(&copies[i].SourceRegion, &copies[i].SourceID)
+		err := c.reader.QueryRowContext(ctx, `SELECT source_region, source_id, refused FROM copies WHERE snapshot = ?`, s.Key).
+			Scan(&copies[i].SourceRegion, &copies[i].SourceID, &copies[i].Refused)
 		if err != nil {
 			return nil, fmt.Errorf("list copies: %s: %w", s.ID, err)
 		}
@@ -67,8 +68,9 @@ func (c *Catalog) Copies(ctx context.Context) ([]snapshot.Copy, error) {
 // FinishCopy implements snapshot.CopyCatalog.
 func (c *Catalog) FinishCopy(ctx context.Context, key int64, r snapshot.CopyResult) (bool, error) {
 	n, err := c.changeThen(ctx, "complete copy", c.startLock(ctx, key),
-		`UPDATE snapshots SET state = 3, message = '', root = ?1, blocks = ?2, volume_gib = ?3, lineage = ?4, completed_ms = ?5, leftover = 1
-		WHERE key = ?6 AND state = 6 AND (?7 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?7 AND state = 3))`,
-		idValue(r.Root), r.Blocks, r.VolumeSize, r.Lineage, millis(c.now()), key, r.SourceKey)
+		`UPDATE snapshots SET state = 3, message = '', root = ?1, blocks = ?2, volume_gib = ?3, lineage = ?4, root_mac = ?5,
+			completed_ms = ?6, leftover = 1
+		WHERE key = ?7 AND state = 6 AND (?8 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?8 AND state = 3))`,
+		idValue(r.Map.Root), r.Map.Blocks, r.VolumeSize, r.Lineage, macValue(r.Map.MAC), millis(c.now()), key, r.SourceKey)
 	return n == 1, err
 }

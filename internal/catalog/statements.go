@@ -35,8 +35,10 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 				crc = excluded.crc, codec = excluded.codec, domain = excluded.domain, cipher = excluded.cipher,
 				nonce = excluded.nonce, sealed = excluded.sealed, damaged = 0 WHERE records.damaged = 1`},
 		{&s.holds, writer, `SELECT 1 FROM records WHERE id = ? AND damaged = 0`},
-		// An accepted write restarts the inactivity timer. Spec: ebs-direct §5.2.
-		{&s.touch, writer, `UPDATE snapshots SET deadline_ms = ?1 + timeout_ms WHERE key = ?2 AND state = 1 AND deadline_ms > ?1`},
+		// An accepted write restarts the inactivity timer, which copies have
+		// none of. Spec: ebs-direct §5.2.
+		{&s.touch, writer, `UPDATE snapshots SET deadline_ms = ?1 + timeout_ms 
+			WHERE key = ?2 AND (state = 1 AND deadline_ms > ?1 OR state = 6)`},
 		{&s.putPending, writer, `INSERT INTO pending (snapshot, idx, id) VALUES (?, ?, ?)
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},

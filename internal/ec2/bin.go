@@ -56,7 +56,7 @@ func (h *Handler) restoreSnapshotFromRecycleBin(ctx context.Context, q *query) (
 	}
 	b := appendElement(nil, "snapshotId", s.ID)
 	b = appendElement(b, "description", describe(&s))
-	b = appendElement(b, "encrypted", "false")
+	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
 	b = appendElement(b, "ownerId", s.Account)
 	b = appendElement(b, "progress", s.Progress())
 	b = appendElement(b, "startTime", formatTime(s.StartTime))

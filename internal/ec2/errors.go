@@ -124,7 +124,7 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.VolumeSmallerThanParent: unreachable,
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
-	snapshot.KeyWithoutEncryption:    unreachable,
+	snapshot.KeyWithoutEncryption:    {code: invalidValue},
 	snapshot.EncryptionRequired:      unreachable,
 	snapshot.ParentUnencrypted:       unreachable,
 	snapshot.ClientTokenReused:       unreachable,

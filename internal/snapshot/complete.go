@@ -111,9 +111,7 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 	}
 	w := written{hash: sha256.New(), key: key}
 	folded, err := s.foldMap(ctx, snap, &w)
-	var damaged *blockstore.DamagedError
-	if isDamage(err) && (!errors.As(err, &damaged) || damaged.Err == nil) {
-		// What could not be read may be there again later; what is wrong stays so.
+	if lasting(err) {
 		s.log.ErrorContext(ctx, "snapshot cannot be completed", "snapshot", snap.ID, "err", err)
 		_, err = s.catalog.Fail(ctx, snap.Key, damagedParent)
 		return err
@@ -144,6 +142,13 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 		s.log.InfoContext(ctx, "snapshot completed", "snapshot", snap.ID, "written", w.count, "nodes", folded.Nodes)
 	}
 	return err
+}
+
+// lasting reports whether an error is damage that stays: what could not be read
+// may be there again later, what is wrong stays so.
+func lasting(err error) bool {
+	var damaged *blockstore.DamagedError
+	return isDamage(err) && (!errors.As(err, &damaged) || damaged.Err == nil)
 }
 
 // foldMap puts what was written to the snapshot into the map that it starts

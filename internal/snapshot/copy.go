@@ -8,7 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"shale/internal/block"
+	"shale/internal/domain"
+	"shale/internal/kms"
 )
 
 const (
@@ -24,6 +25,8 @@ const (
 const (
 	sourceIncomplete = "Source snapshot is not complete"
 	sourceNotFound   = "Source snapshot is not found"
+	keyInaccessible  = "Given key ID is not accessible"
+	damagedSource    = "Damaged data in the source snapshot" // shale's own
 )
 
 // CopyRequest asks for a copy of a snapshot in the region of the caller.
@@ -44,15 +47,17 @@ type Copy struct {
 	Snapshot     Snapshot
 	SourceRegion string
 	SourceID     string
+	// Refused says why it will fail, in the words of the wire; empty if that
+	// is not known from the beginning.
+	Refused string
 }
 
-// A CopyResult is what a copy takes over from its source.
+// A CopyResult is what makes a copy completed.
 type CopyResult struct {
 	// SourceKey is the source that has to be completed still when the copy
 	// is, 0 if none has to.
 	SourceKey  int64
-	Root       block.ID
-	Blocks     int64
+	Map        Map
 	VolumeSize int64 // GiB
 	Lineage    int64
 }
@@ -74,21 +79,36 @@ type CopyCatalog interface {
 // the copy is durable, pending and empty; what the source is, and whether it
 // can be copied, shows later, in the copy's state. Spec: ec2-snapshots §5.
 func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, error) {
-	if err := r.check(); err != nil || r.DryRun {
+	if err := r.check(); err != nil {
 		return Snapshot{}, err
+	}
+	name, err := s.copyKey(ctx, c, &r)
+	if err != nil || r.DryRun {
+		return Snapshot{}, s.storeError(err)
 	}
 	var number [8]byte
 	if _, err := rand.Read(number[:]); err != nil {
 		return Snapshot{}, s.storeError(err)
 	}
-	created, done, err := s.catalog.CreateCopy(ctx, Copy{
-		Snapshot: Snapshot{
-			ID: makeID(binary.BigEndian.Uint64(number[:])), Account: c.Account, Region: c.Region, Message: copyWaits,
-			Description: r.Description, Tags: r.Tags, StartTime: s.now().UTC().Truncate(time.Millisecond),
-			CompletionMinutes: r.completionMinutes(),
-		},
-		SourceRegion: r.SourceRegion, SourceID: r.SourceID,
-	}, maxCopies)
+	n := Copy{SourceRegion: r.SourceRegion, SourceID: r.SourceID, Snapshot: Snapshot{
+		ID: makeID(binary.BigEndian.Uint64(number[:])), Account: c.Account, Region: c.Region, Message: copyWaits,
+		Description: r.Description, Tags: r.Tags, StartTime: s.now().UTC().Truncate(time.Millisecond),
+		CompletionMinutes: r.completionMinutes(),
+	}}
+	if name != "" {
+		arn, key, err := s.keyring.Domain(ctx, c.kms(), name)
+		if region, _ := owner(arn); err == nil && region != c.Region {
+			err = &kms.Error{Code: kms.NotFound}
+		}
+		if err = keyError(err, useDefault, c, name); inaccessible(err) {
+			n.Refused = keyInaccessible
+		} else if err != nil {
+			return Snapshot{}, s.storeError(err)
+		} else {
+			n.Snapshot.encrypt(arn, key)
+		}
+	}
+	created, done, err := s.catalog.CreateCopy(ctx, n, maxCopies)
 	if err != nil {
 		return Snapshot{}, s.storeError(err)
 	}
@@ -99,11 +119,54 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 	return created.Snapshot, nil
 }
 
+// copyKey gives the name of the key that a copy is to be encrypted with, empty
+// for none. What an account encrypts by default counts as of the request. Only
+// whether the source is encrypted is asked of it; one that is not there fails
+// later. Spec: ec2-snapshots §5.
+func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest) (name string, err error) {
+	source, _, err := s.visible(ctx, Caller{Account: c.Account, Region: r.SourceRegion}, r.SourceID)
+	found := err == nil
+	if !found && !gone(err) {
+		return "", err
+	}
+	byDefault, name, err := s.defaults.Encryption(ctx, c.Account, c.Region)
+	if err != nil {
+		return "", err
+	}
+	asked := r.Encrypted != nil && *r.Encrypted
+	switch {
+	case r.KMSKey != nil:
+		if found && !source.Encrypted() && !asked && !byDefault {
+			return "", &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
+		}
+		return *r.KMSKey, nil
+	case !source.Encrypted() && !asked && !byDefault:
+		return "", nil
+	case name == "":
+		return kms.DefaultKeyAlias, nil
+	}
+	return name, nil
+}
+
+// gone reports whether an error says that a snapshot is not there.
+func gone(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == NotFound
+}
+
+// inaccessible reports whether an error says that a key cannot be used, by
+// this caller or at all.
+func inaccessible(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Code == KeyNotFound || e.Code == KeyRefused || e.Code == InvalidKey)
+}
+
 // check refuses what is wrong whatever the source is.
 func (r *CopyRequest) check() error {
 	var v violations
 	v.snapshotID("sourceSnapshotId", r.SourceID)
 	v.text("description", r.Description, 255, pattern{})
+	v.text("kmsKeyId", r.KMSKey, 2048, anyPattern)
 	v.number("completionDurationMinutes", r.CompletionMinutes, 15, 2880)
 	if m := r.completionMinutes(); m%15 != 0 {
 		v.add("completionDurationMinutes", strconv.FormatInt(m, 10), "Member must be a multiple of 15")
@@ -125,8 +188,12 @@ func (r *CopyRequest) completionMinutes() int64 {
 }
 
 // runCopy completes a copy or lets it fail. It may be repeated after any error,
-// and after a crash at any point.
+// and after a crash at any point: until the last transaction nothing refers to
+// what it stored.
 func (s *Service) runCopy(ctx context.Context, c *Copy) error {
+	if c.Refused != "" {
+		return s.failCopy(ctx, c, c.Refused)
+	}
 	source, why, err := s.source(ctx, c)
 	if err != nil {
 		return err
@@ -134,23 +201,64 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 	if why != "" {
 		return s.failCopy(ctx, c, why)
 	}
-	// The map is the source's own; nothing is copied. If the source is deleted
-	// before, the next look at it finds that out.
-	done, err := s.catalog.FinishCopy(ctx, c.Snapshot.Key, CopyResult{
-		SourceKey: source.Key, Root: source.Root, Blocks: source.Blocks, VolumeSize: source.VolumeSize, Lineage: source.Lineage,
-	})
+	result, err := s.copyMap(ctx, c, &source)
+	switch {
+	case inaccessible(err):
+		return s.failCopy(ctx, c, keyInaccessible)
+	case gone(err): // the copy itself, while it was written to
+		return nil
+	case lasting(err):
+		if _, why, lookErr := s.source(ctx, c); lookErr != nil {
+			return lookErr
+		} else if why != "" { // it was deleted meanwhile
+			return s.failCopy(ctx, c, why)
+		}
+		s.log.ErrorContext(ctx, "snapshot cannot be copied", "snapshot", c.Snapshot.ID, "source", source.ID, "err", err)
+		return s.failCopy(ctx, c, damagedSource)
+	case err != nil:
+		return err
+	}
+	// If the source is deleted before, the next look at it finds that out.
+	done, err := s.catalog.FinishCopy(ctx, c.Snapshot.Key, result)
 	if err == nil && done {
 		s.log.InfoContext(ctx, "snapshot copied", "snapshot", c.Snapshot.ID, "source", source.ID)
 	}
 	return err
 }
 
+// copyMap gives the map of a copy. In the domain of the source that is the
+// source's own and nothing is copied; in another one the blocks are written
+// into it first.
+func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyResult, error) {
+	caller := Caller{Account: c.Snapshot.Account, Region: c.Snapshot.Region}
+	from, err := s.readKey(ctx, caller, source)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	to, err := s.writeKey(ctx, caller, &c.Snapshot)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	result := CopyResult{
+		SourceKey: source.Key, Map: Map{Root: source.Root, Blocks: source.Blocks}, VolumeSize: source.VolumeSize, Lineage: source.Lineage,
+	}
+	if source.Domain != c.Snapshot.Domain {
+		result.SourceKey, result.Lineage = 0, c.Snapshot.Lineage
+		if result.Map.Root, err = s.translate(ctx, source, from, &c.Snapshot, to); err != nil {
+			return CopyResult{}, err
+		}
+	}
+	if to != nil {
+		result.Map.MAC = to.MAC(domain.OwnMap, c.Snapshot.ID, result.VolumeSize, result.Map.Root)
+	}
+	return result, nil
+}
+
 // source finds what is to be copied. why says why that cannot be.
 func (s *Service) source(ctx context.Context, c *Copy) (source Snapshot, why string, err error) {
 	source, _, err = s.visible(ctx, Caller{Account: c.Snapshot.Account, Region: c.SourceRegion}, c.SourceID)
-	var e *Error
 	switch {
-	case errors.As(err, &e) && e.Code == NotFound:
+	case gone(err):
 		return Snapshot{}, sourceNotFound, nil
 	case err != nil:
 		return Snapshot{}, "", err

@@ -13,7 +13,8 @@ CREATE INDEX snapshots_binned ON snapshots (bin_exit_ms) WHERE state = 7;
 CREATE TABLE copies (
     snapshot      INTEGER PRIMARY KEY REFERENCES snapshots (key) ON DELETE CASCADE,
     source_region TEXT NOT NULL,
-    source_id     TEXT NOT NULL
+    source_id     TEXT NOT NULL,
+    refused       TEXT NOT NULL     -- why it will fail whatever the source is; empty if it need not
 );
 
 CREATE TABLE locks (
