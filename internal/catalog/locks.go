@@ -53,7 +53,7 @@ func (c *Catalog) startLock(ctx context.Context, key int64) func(*sql.Tx) error 
 // cancelLocks removes the locks of snapshots that have failed.
 func cancelLocks(ctx context.Context) func(*sql.Tx) error {
 	return func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM locks WHERE snapshot IN (SELECT key FROM snapshots WHERE state = 4)`)
+		_, err := tx.ExecContext(ctx, `DELETE FROM locks WHERE EXISTS (SELECT 1 FROM snapshots WHERE key = locks.snapshot AND snapshots.state = 4)`)
 		return err
 	}
 }
@@ -175,8 +175,8 @@ func (c *Catalog) Unlock(ctx context.Context, key int64) (done bool, err error) 
 
 // Locked implements snapshot.LockCatalog.
 func (c *Catalog) Locked(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.LockedSnapshot, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT id, account, snapshots.start_ms, `+lockColumns+` FROM snapshots
-		JOIN locks ON locks.snapshot = snapshots.key
+	rows, err := c.reader.QueryContext(ctx, `SELECT id, account, snapshots.start_ms, `+lockColumns+` FROM locks
+		CROSS JOIN snapshots ON snapshots.key = locks.snapshot
 		WHERE account = ? AND region = ? AND (snapshots.start_ms, id) > (?, ?) AND snapshots.state IN (1, 2, 3, 6)
 		ORDER BY snapshots.start_ms, id LIMIT ?`, account, region, millis(after.Start), after.ID, limit)
 	if err != nil {

@@ -123,7 +123,7 @@ func TestCopyAgainstDeletion(t *testing.T) {
 			f.BinTime = keep
 			f.Restart(t)
 			outcomes := map[snapshot.State]int{}
-			for range 20 {
+			for range 10 {
 				source := f.made(map[int64][]byte{0: data(1), 2000: data(2)})
 				want := f.blocks(source)
 				doomed, id := f.copy(source), f.copy(source)

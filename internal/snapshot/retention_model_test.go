@@ -309,7 +309,7 @@ func (m *keeper) Crash(*rapid.T) { m.Restart(m.TB) }
 func TestRetentionModel(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue { // not asked for otherwise
-		if err := checks.Value.Set("40"); err != nil {
+		if err := checks.Value.Set("20"); err != nil {
 			t.Fatal(err)
 		}
 	}

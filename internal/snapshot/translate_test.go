@@ -100,9 +100,9 @@ func TestCopyBetweenDomainsInterrupted(t *testing.T) {
 	key := f.KMS.Create(caller.Account, caller.Region)
 	source := f.made(many())
 	want := f.blocks(source)
-	for range 10 {
+	for range 4 {
 		id := f.copyTo(source, key)
-		for range 3 {
+		for range 2 {
 			f.Restart(t)
 		}
 		f.settle()
@@ -118,7 +118,7 @@ func TestCopyBetweenDomainsInterrupted(t *testing.T) {
 func TestCopyBetweenDomainsAgainstDeletion(t *testing.T) {
 	f := newFixture(t)
 	outcomes := map[snapshot.State]int{}
-	for round := range 10 {
+	for round := range 4 {
 		source := f.made(many())
 		want := f.blocks(source)
 		key := f.KMS.Create(caller.Account, caller.Region)
