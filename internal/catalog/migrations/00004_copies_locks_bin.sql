@@ -6,7 +6,8 @@
 ALTER TABLE snapshots ADD COLUMN completion_minutes BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE snapshots ADD COLUMN bin_enter_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE snapshots ADD COLUMN bin_exit_ms BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX snapshots_copying ON snapshots (account, region, key) WHERE state = 6;
+CREATE INDEX snapshots_copying ON snapshots (key) WHERE state = 6;
+CREATE INDEX snapshots_copying_by_owner ON snapshots (account, region) WHERE state = 6;
 CREATE INDEX snapshots_binned ON snapshots (bin_exit_ms) WHERE state = 7;
 CREATE INDEX snapshots_binned_by_owner ON snapshots (account, region, start_ms, id) WHERE state = 7;
 
