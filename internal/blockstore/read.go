@@ -39,30 +39,71 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // block.
 func (s *Store) Read(ctx context.Context, key *domain.Key, id block.ID, buf []byte) (block.Digest, error) {
 	s.stats.BlocksRead.Add(1)
-	var digest block.Digest
-	err := s.at(ctx, id, func(loc Location) error {
+	digest := block.Digest(id)
+	err := s.at(ctx, id, func(loc Location) (err error) {
 		if err := s.check(ctx, key, id, loc); err != nil {
 			return err
 		}
-		stored := buf[:min(int(loc.Length), block.Size)]
-		if loc.Sealing != nil && loc.Codec != CodecZero {
-			stored = slices.Grow(buf[:0], int(loc.Length))[:loc.Length]
+		if key != nil {
+			digest, err = s.readSealed(ctx, key, id, loc, buf)
+		} else {
+			err = s.read(ctx, id, loc, buf[:loc.Length])
 		}
-		if err := s.read(ctx, id, loc, stored); err != nil {
+		if err != nil {
 			return err
 		}
 		if loc.Codec == CodecZero {
 			clear(buf)
 		}
-		var err error
-		if digest, err = s.open(key, id, loc, stored, buf); err != nil {
-			// Its checksum is right: so it was written, or the catalog was
-			// made to fit.
-			return s.damaged(ctx, id, loc, err.Error(), nil)
-		}
 		return s.sound(ctx, id, loc)
 	})
 	return digest, err
+}
+
+// readSealed fills buf with a block of the key's domain, unless it is zeros,
+// and gives its digest. That a payload opens proves more than its checksum,
+// which is looked at only to tell why one does not.
+func (s *Store) readSealed(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
+	digest, err := s.openDigest(ctx, key, id, loc)
+	if err != nil {
+		return block.Digest{}, err
+	}
+	if loc.Codec == CodecZero {
+		if err := s.read(ctx, id, loc, nil); err != nil {
+			return block.Digest{}, err
+		}
+		if digest != block.ZeroDigest {
+			return block.Digest{}, s.damaged(ctx, id, loc, "it is said to be zeros, and its digest is another", nil)
+		}
+		return digest, nil
+	}
+	stored := slices.Grow(buf[:0], int(loc.Length))[:loc.Length]
+	var payload []byte
+	if err = s.medium.ReadAt(ctx, loc.Container, stored, loc.Offset); err == nil {
+		payload, err = key.OpenPayload(id, byte(loc.Codec), &loc.Sealing.Nonce, stored)
+	}
+	if err != nil {
+		if err := s.readSource(ctx, id, loc, stored); err != nil {
+			return block.Digest{}, err
+		}
+		if payload, err = key.OpenPayload(id, byte(loc.Codec), &loc.Sealing.Nonce, stored); err != nil {
+			// Its checksum is right: so it was written, or was made to fit.
+			return block.Digest{}, s.damaged(ctx, id, loc, "payload: "+err.Error(), nil)
+		}
+	}
+	if &payload[0] != &buf[0] {
+		copy(buf, payload)
+	}
+	return digest, nil
+}
+
+// openDigest opens the digest beside a location.
+func (s *Store) openDigest(ctx context.Context, key *domain.Key, id block.ID, loc Location) (block.Digest, error) {
+	digest, err := key.OpenDigest(id, &loc.Sealing.Digest)
+	if err != nil {
+		return block.Digest{}, s.damaged(ctx, id, loc, "digest: "+err.Error(), nil)
+	}
+	return digest, nil
 }
 
 // check refuses a location that no block of the key's domain can have.
@@ -87,45 +128,18 @@ func (s *Sealing) domain() domain.Number {
 	return s.Domain
 }
 
-// open opens in place what was read, into buf, and gives the digest.
-func (s *Store) open(key *domain.Key, id block.ID, loc Location, stored, buf []byte) (block.Digest, error) {
-	if key == nil {
-		return block.Digest(id), nil
-	}
-	digest, err := key.OpenDigest(id, &loc.Sealing.Digest)
-	if err != nil {
-		return block.Digest{}, fmt.Errorf("digest: %w", err)
-	}
-	if loc.Codec == CodecZero {
-		if digest != block.ZeroDigest {
-			return block.Digest{}, errors.New("it is said to be zeros, and its digest is another")
-		}
-		return digest, nil
-	}
-	payload, err := key.OpenPayload(id, byte(loc.Codec), &loc.Sealing.Nonce, stored)
-	if err != nil {
-		return block.Digest{}, fmt.Errorf("payload: %w", err)
-	}
-	if &payload[0] != &buf[0] {
-		copy(buf, payload)
-	}
-	return digest, nil
-}
-
 // Digest gives the digest of a stored block without reading it. Errors as for
 // Read.
 func (s *Store) Digest(ctx context.Context, key *domain.Key, id block.ID) (digest block.Digest, err error) {
 	if key == nil {
 		return block.Digest(id), nil
 	}
-	err = s.at(ctx, id, func(loc Location) error {
+	err = s.at(ctx, id, func(loc Location) (err error) {
 		if err := s.check(ctx, key, id, loc); err != nil {
 			return err
 		}
-		if digest, err = key.OpenDigest(id, &loc.Sealing.Digest); err != nil {
-			return s.damaged(ctx, id, loc, "digest: "+err.Error(), nil)
-		}
-		return nil
+		digest, err = s.openDigest(ctx, key, id, loc)
+		return err
 	})
 	return digest, err
 }
@@ -190,10 +204,15 @@ func (s *Store) read(ctx context.Context, id block.ID, loc Location, payload []b
 	if err == nil && checksum(id, payload) == loc.CRC {
 		return nil
 	}
+	return s.readSource(ctx, id, loc, payload)
+}
+
+// readSource fills payload from the location, past every cache, and checks it.
+func (s *Store) readSource(ctx context.Context, id block.ID, loc Location, payload []byte) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	err = s.medium.ReadAtSource(ctx, loc.Container, payload, loc.Offset)
+	err := s.medium.ReadAtSource(ctx, loc.Container, payload, loc.Offset)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EIO), errors.Is(err, fs.ErrNotExist):
 		return s.damaged(ctx, id, loc, err.Error(), err)

@@ -2,11 +2,14 @@ package blockstore_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"os"
 	"sync"
 	"testing"
+
+	"github.com/minio/crc64nvme"
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
@@ -123,10 +126,106 @@ func TestDamageInASealedBlock(t *testing.T) {
 		t.Fatalf("Read: got %v, want a checksum mismatch", err)
 	}
 	f.writeSealed(key, 1, data(1))
-	if err := f.readSealed(key, id, data(1)); err != nil {
-		t.Errorf("stored anew: %v", err)
+	for range 2 { // from memory, then from the disk
+		if err := f.readSealed(key, id, data(1)); err != nil {
+			t.Errorf("stored anew: %v", err)
+		}
+		f.Restart(t)
 	}
 }
+
+// A dedup hit that is none is stored from what the writer still holds, which
+// was sealed once.
+func TestSealedHitThatIsNone(t *testing.T) {
+	f := newFixture(t)
+	f = f.over(t, medium(t), &forgetful{Index: f.Catalog})
+	key := sealer(1)
+	id := f.writeSealed(key, 0, data(1))
+	if err := f.readSealed(key, id, data(1)); err != nil {
+		t.Error(err)
+	}
+}
+
+// lying is the real index, but says what it is told to.
+type lying struct {
+	blockstore.Index
+	change func(*blockstore.Location)
+}
+
+func (x *lying) Locate(ctx context.Context, id block.ID) (blockstore.Location, bool, error) {
+	loc, found, err := x.Index.Locate(ctx, id)
+	if found {
+		x.change(&loc)
+	}
+	return loc, found, err
+}
+
+// Whoever changes the index, and makes checksums fit, gets no other bytes out
+// of it.
+func TestTamperedIndex(t *testing.T) {
+	f := newFixture(t)
+	key := sealer(1)
+	id := f.writeSealed(key, 0, data(1))
+	other, found, err := f.Catalog.Locate(t.Context(), f.writeSealed(key, 1, data(2)))
+	if !found || err != nil {
+		t.Fatal(found, err)
+	}
+	for name, change := range map[string]func(*blockstore.Location){
+		"zeros": func(l *blockstore.Location) {
+			l.Codec, l.Length, l.CRC = blockstore.CodecZero, 0, crc64nvme.Checksum(id[:])
+			l.Sealing.Cipher, l.Sealing.Nonce = blockstore.CipherNone, domain.Nonce{}
+		},
+		"the digest of another":   func(l *blockstore.Location) { l.Sealing.Digest = other.Sealing.Digest },
+		"another nonce":           func(l *blockstore.Location) { l.Sealing.Nonce = other.Sealing.Nonce },
+		"no cipher":               func(l *blockstore.Location) { l.Sealing.Cipher = blockstore.CipherNone },
+		"another domain":          func(l *blockstore.Location) { l.Sealing.Domain++ },
+		"no domain":               func(l *blockstore.Location) { l.Sealing = nil },
+		"the length of plain one": func(l *blockstore.Location) { l.Length = block.Size },
+		"a huge length":           func(l *blockstore.Location) { l.Length = 1 << 31 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := f.over(t, shared{f}, &lying{f.Catalog, change})
+			var damaged *blockstore.DamagedError
+			if err := e.readSealed(key, id, data(1)); !errors.As(err, &damaged) {
+				t.Errorf("Read: got %v, want *DamagedError", err)
+			}
+		})
+	}
+	if err := f.readSealed(key, id, data(1)); err != nil {
+		t.Errorf("in truth: %v", err)
+	}
+}
+
+// over is the fixture with a store of its own.
+func (f *fixture) over(t testing.TB, m blockstore.Medium, x blockstore.Index) *fixture {
+	env := *f.Env
+	env.Store = blockstore.New(blockstore.Options{Medium: m, Index: x})
+	t.Cleanup(func() { _ = env.Store.Close() })
+	return &fixture{Env: &env, TB: t, key: f.key}
+}
+
+// shared reads the one segment of a fixture.
+type shared struct{ f *fixture }
+
+func (s shared) Append(context.Context, int64, int64, func(blockstore.Place) [][]byte) (blockstore.Place, error) {
+	return blockstore.Place{}, blockstore.ErrFull
+}
+
+func (s shared) ReadAt(_ context.Context, _ blockstore.ContainerID, p []byte, off int64) error {
+	file, err := os.Open(s.f.segments()[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.ReadAt(p, off)
+	return err
+}
+
+func (s shared) ReadAtSource(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error {
+	return s.ReadAt(ctx, c, p, off)
+}
+
+func (s shared) Close() error { return nil }
 
 // What does not open though its checksum is right is damage, too: here under
 // another data key for the same domain.

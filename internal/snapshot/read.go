@@ -95,7 +95,7 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	}
 	page := ChangedPage{VolumeSize: second.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
 	tokens := s.newTokens(page.Expiry)
-	for change, err := range blockmap.Diff(ctx, s.store, first.Root, second.Root, from) {
+	for change, err := range s.Compare(ctx, c, &first, &second, from) {
 		if err != nil {
 			return ChangedPage{}, s.mapError(&second, err)
 		}
