@@ -81,11 +81,11 @@ func (e *NewerError) Error() string {
 // Open opens the database, makes it if it does not exist and brings it up to
 // date. now is the clock of deadlines.
 func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	return openOn(ctx, "", path, now)
+	register()
+	return openOn(ctx, system, path, now)
 }
 
-// openOn is Open on one of SQLite's file systems; the empty name is the real
-// one.
+// openOn is Open on one of SQLite's file systems.
 func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
@@ -107,7 +107,8 @@ func OpenBeside(ctx context.Context, path string, now func() time.Time) (*Catalo
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	return openWith(ctx, "", path, now, (*Catalog).checkVersion)
+	register()
+	return openWith(ctx, system, path, now, (*Catalog).checkVersion)
 }
 
 // ErrNone says that there is no database.
@@ -152,10 +153,6 @@ func create(path string) error {
 }
 
 func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
-	if system == "" {
-		registerUnmapped()
-		system = unmapped
-	}
 	query := url.Values{"vfs": {system}}
 	// A transaction that begins by reading could not go on to write if another
 	// process, one that adds an account, had written in between.
