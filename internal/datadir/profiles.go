@@ -94,14 +94,20 @@ func AddProfile(dir, name, accessKey, secret string) error {
 	})
 }
 
-// HasProfile reports whether the folder's credentials have a profile of the
+// HasProfile reports whether both of the folder's files have a profile of the
 // name.
 func HasProfile(dir, name string) (bool, error) {
-	text, err := readText(FilesOf(dir).Credentials)
-	if err != nil {
-		return false, err
+	f, p := FilesOf(dir), profile(name)
+	for path, section := range map[string]string{f.Credentials: p.inCredentials(), f.Config: p.inConfig()} {
+		text, err := readText(path)
+		if err != nil {
+			return false, err
+		}
+		if parseSections(text).find(section) == nil {
+			return false, nil
+		}
 	}
-	return parseSections(text).find(profile(name).inCredentials()) != nil, nil
+	return true, nil
 }
 
 // edit changes the two files. One process at a time does, the server or a

@@ -146,3 +146,32 @@ func TestProfilesAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A crash between the two files leaves a profile that is not whole; it is added
+// again.
+func TestHalfAProfile(t *testing.T) {
+	d, dir := openDir(t)
+	if err := d.WriteClient(client, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, config := files(t, dir)
+	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); err != nil {
+		t.Fatal(err)
+	}
+	whole, _ := files(t, dir)
+	if err := os.WriteFile(datadir.FilesOf(dir).Config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := datadir.HasProfile(dir, "backup"); has || err != nil {
+		t.Errorf("HasProfile: got %v, %v", has, err)
+	}
+	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := datadir.HasProfile(dir, "backup"); !has || err != nil {
+		t.Errorf("HasProfile once it is added again: got %v, %v", has, err)
+	}
+	if again, _ := files(t, dir); again != whole {
+		t.Errorf("credentials (-want +got):\n%s", cmp.Diff(whole, again))
+	}
+}

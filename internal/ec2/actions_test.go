@@ -92,3 +92,26 @@ func TestTagForms(t *testing.T) {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
+
+// The texts of refusals that need an encrypted snapshot, or a server without
+// keys. Spec: ec2-snapshots §6.1, §7.
+func TestEncryptionTexts(t *testing.T) {
+	for code, want := range map[snapshot.Code]string{
+		snapshot.EncryptedPublic:       "OperationNotPermitted: Encrypted snapshots cannot be shared publicly.",
+		snapshot.DefaultKeyShared:      "OperationNotPermitted: Encrypted snapshots with EBS default key cannot be shared",
+		snapshot.EncryptionUnsupported: "UnsupportedOperation: This server has no KMS keys and does not encrypt snapshots.",
+	} {
+		w := httptest.NewRecorder()
+		ec2.New(nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), &snapshot.Error{Code: code})
+		var answer struct {
+			Code    string `xml:"Errors>Error>Code"`
+			Message string `xml:"Errors>Error>Message"`
+		}
+		if err := xml.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusBadRequest {
+			t.Errorf("%s: status %d, %v", want, w.Code, err)
+		}
+		if got := answer.Code + ": " + answer.Message; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

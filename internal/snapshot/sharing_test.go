@@ -486,3 +486,24 @@ func TestSharingModel(t *testing.T) {
 		})
 	})
 }
+
+// A recipient is not told what the owner's snapshot was made from.
+func TestParentIsTheOwnersAffair(t *testing.T) {
+	f := newFixture(t)
+	parent := f.start("")
+	f.complete(parent, 0, nil)
+	child := f.start(parent)
+	f.share(child, other.Account)
+	for c, want := range map[snapshot.Caller]int{caller: 1, other: 0} {
+		page, err := f.Service.Describe(t.Context(), c, snapshot.DescribeRequest{
+			Filters: []snapshot.Filter{{Name: "parent-snapshot-id", Values: []string{"snap-*"}}},
+		})
+		if err != nil || len(page.Snapshots) != want {
+			t.Errorf("%s finds %d children, %v; want %d", c.Account, len(page.Snapshots), err, want)
+		}
+		page, err = f.Service.Describe(t.Context(), c, snapshot.DescribeRequest{IDs: []string{child}})
+		if err != nil || (page.Snapshots[0].ParentID == parent) != (want == 1) {
+			t.Errorf("%s sees the parent %q, %v", c.Account, page.Snapshots[0].ParentID, err)
+		}
+	}
+}
