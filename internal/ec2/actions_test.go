@@ -2,6 +2,7 @@ package ec2_test
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ func FuzzActions(f *testing.F) {
 		}
 		d := xml.NewDecoder(w.Body)
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("%s: answered with %v", body, err)
