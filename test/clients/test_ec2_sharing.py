@@ -255,3 +255,18 @@ def test_cli(server, snapshot, number):
     found = server.aws("ec2", "describe-snapshots", "--restorable-by-user-ids", "self", profile="sharing")
     assert snapshot not in [s["SnapshotId"] for s in found["Snapshots"]]
     assert server.aws("ec2", "get-snapshot-block-public-access-state")["State"] == "unblocked"
+
+
+def test_accounts_across_restarts(fresh):
+    """Accounts are added while the server runs and while it does not; each start tells them all where it is."""
+    fresh.account("first")
+    url = fresh.url
+    assert fresh.stop() == 0
+    number = fresh.account("second")
+    fresh.start()
+    assert fresh.url != url
+    for profile in [None, "first", "second"]:
+        assert fresh.client("ec2", profile).describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+    snapshot = fresh.client("ebs", "second").start_snapshot(VolumeSize=1)
+    assert snapshot["OwnerId"] == number
+    assert fresh.aws("ec2", "describe-snapshots", "--owner-ids", "self", profile="first")["Snapshots"] == []
