@@ -149,6 +149,22 @@ func (n *node) begin(ctx context.Context, testControls bool) error {
 		"a moved clock must not end what holds for real snapshots; use a fresh folder")
 }
 
+// writeClient tells AWS's clients where the server is, in the profiles of all
+// accounts.
+func (n *node) writeClient(ctx context.Context, dir *datadir.Dir, c datadir.Client) error {
+	accounts, err := n.catalog.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, a := range accounts {
+		if a.Name != defaultAccount {
+			others = append(others, a.Name)
+		}
+	}
+	return dir.WriteClient(c, others)
+}
+
 // close stops the service. Nothing may use it any more.
 func (n *node) close() error {
 	n.stop()

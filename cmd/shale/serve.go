@@ -130,7 +130,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		options.TestControls = n
 	}
 	endpoint := endpointURL(listener.Addr())
-	err = dir.WriteClient(datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
+	err = n.writeClient(ctx, dir, datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
 	if err == nil {
 		err = c.serve(ctx, listener, gateway.NewServer(gateway.New(options), log), func() {
 			fmt.Fprintf(std.out, "ready: %s (keys and address for AWS clients: eval \"$(shale env --data-dir %s)\")%s\n",

@@ -153,6 +153,19 @@ func TestReserve(t *testing.T) {
 	if _, err := c.Commit(t.Context(), &blockstore.Commit{Refs: []blockstore.Ref{{Snapshot: snap.Key}}}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Commit: got %v, want ErrFull", err)
 	}
+	caller := snapshot.Caller{Account: account, Region: "us-east-1"}
+	if _, err := c.Share(t.Context(), caller, snap.ID, []string{snapshot.Everybody}); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("Share: got %v, want ErrFull", err)
+	}
+	if err := c.TagSnapshots(t.Context(), caller, []string{snap.ID}, []snapshot.Tag{{Key: "k"}}, 50); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("TagSnapshots: got %v, want ErrFull", err)
+	}
+	if done, err := c.Unshare(t.Context(), caller, snap.ID, nil); err != nil || !done {
+		t.Errorf("Unshare: %v, %v", done, err)
+	}
+	if err := c.UntagSnapshots(t.Context(), caller, []string{snap.ID}, nil); err != nil {
+		t.Errorf("UntagSnapshots: %v", err)
+	}
 	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID, 0); err != nil || !done {
 		t.Errorf("Delete: %v, %v", done, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"shale/internal/snapshot"
 )
@@ -97,20 +98,36 @@ func tagTarget(ctx context.Context, tx *sql.Tx, query string, caller snapshot.Ca
 
 // UntagSnapshots implements snapshot.Tagging.
 func (c *Catalog) UntagSnapshots(ctx context.Context, caller snapshot.Caller, ids []string, matches []snapshot.TagMatch) error {
-	list, err := json.Marshal(matches) // null for all
-	if err != nil {
-		return err
+	wanted := map[string][]snapshot.TagMatch{}
+	for _, m := range matches {
+		wanted[m.Key] = append(wanted[m.Key], m)
 	}
-	err = c.update(ctx, func(tx *sql.Tx) error {
+	err := c.update(ctx, func(tx *sql.Tx) error {
 		for _, id := range ids {
 			key, err := tagTarget(ctx, tx, target(`EXISTS (SELECT 1 FROM tags WHERE snapshot = s.key AND account = ?3)`), caller, id)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `DELETE FROM tags WHERE snapshot = ?1 AND account = ?2 AND substr(key, 1, 4) <> 'aws:'
-				AND (json_type(?3) = 'null' OR EXISTS (SELECT 1 FROM json_each(?3) j WHERE j.value ->> 'Key' = tags.key
-					AND coalesce(j.value ->> 'Value', tags.value) = tags.value))`, key, caller.Account, string(list)); err != nil {
+			if matches == nil {
+				_, err := tx.ExecContext(ctx, `DELETE FROM tags WHERE snapshot = ? AND account = ? AND substr(key, 1, 4) <> 'aws:'`,
+					key, caller.Account)
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			tags, err := tagsIn(ctx, tx, key, caller.Account)
+			if err != nil {
 				return err
+			}
+			for _, t := range tags { // no more than a snapshot can have, however many matches there are
+				if !slices.ContainsFunc(wanted[t.Key], func(m snapshot.TagMatch) bool { return m.Value == nil || *m.Value == t.Value }) {
+					continue
+				}
+				if _, err := tx.ExecContext(ctx, `DELETE FROM tags WHERE snapshot = ? AND account = ? AND key = ? AND substr(key, 1, 4) <> 'aws:'`,
+					key, caller.Account, t.Key); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -119,6 +136,24 @@ func (c *Catalog) UntagSnapshots(ctx context.Context, caller snapshot.Caller, id
 		return fmt.Errorf("untag snapshots: %w", err)
 	}
 	return nil
+}
+
+// tagsIn gives the account's tags on a snapshot.
+func tagsIn(ctx context.Context, tx *sql.Tx, key int64, account string) ([]snapshot.Tag, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT key, value FROM tags WHERE snapshot = ? AND account = ?`, key, account)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var tags []snapshot.Tag
+	for rows.Next() {
+		var t snapshot.Tag
+		if err := rows.Scan(&t.Key, &t.Value); err != nil {
+			return nil, err
+		}
+		tags = append(tags, t)
+	}
+	return tags, rows.Err()
 }
 
 // AccountTags implements snapshot.Tagging.

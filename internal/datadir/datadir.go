@@ -6,8 +6,8 @@
 //	DIR/catalog.db    the catalog (with -wal and -shm beside it)
 //	DIR/segments/     blocks and map nodes
 //	DIR/keys/domains/ the data keys of encryption domains, wrapped
-//	DIR/credentials   AWS shared credentials format, profile default
-//	DIR/config        AWS config format: region and endpoint_url
+//	DIR/credentials   AWS shared credentials format: a profile for each account
+//	DIR/config        AWS config format: their region and endpoint_url
 package datadir
 
 import (
@@ -138,7 +138,10 @@ func (d *Dir) Close() error { return d.lock.Close() }
 func (d *Dir) Path() string { return d.path }
 
 // Catalog is the path of the catalog's database.
-func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
+func (d *Dir) Catalog() string { return CatalogOf(d.path) }
+
+// CatalogOf is the path of the database in the folder, whoever holds it.
+func CatalogOf(dir string) string { return filepath.Join(dir, "catalog.db") }
 
 // Segments is the path of the folder of segments.
 func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
@@ -146,32 +149,7 @@ func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
 // Domains is the path of the folder of encryption domains.
 func (d *Dir) Domains() string { return filepath.Join(d.path, "keys", "domains") }
 
-// A Client is what AWS's clients need to know to use a server.
-type Client struct {
-	AccessKey, Secret string
-	Region            string
-	Endpoint          string // URL
-}
-
-// Files are the paths of the two files that tell AWS's clients about the
-// server of a data folder.
-type Files struct{ Credentials, Config string }
-
-// FilesOf gives the paths of the files in the folder.
-func FilesOf(dir string) Files {
-	return Files{Credentials: filepath.Join(dir, "credentials"), Config: filepath.Join(dir, "config")}
-}
-
-// WriteClient writes the two files, readable by the owner only, each replaced
-// as a whole and only if it changes.
-func (d *Dir) WriteClient(c Client) error {
-	f := FilesOf(d.path)
-	return errors.Join(
-		replace(f.Credentials, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.AccessKey, c.Secret)),
-		replace(f.Config, fmt.Sprintf("[default]\nregion = %s\nendpoint_url = %s\n", c.Region, c.Endpoint)),
-	)
-}
-
+// replace replaces a file as a whole, unless it has the text already.
 func replace(path, text string) error {
 	old, err := os.ReadFile(path)
 	if err == nil && bytes.Equal(old, []byte(text)) {

@@ -305,12 +305,7 @@ func (m *machine) Crash(*rapid.T) { m.Restart(m.TB) }
 // Any sequence of operations, restarts included, gives what a map in memory
 // gives.
 func TestModel(t *testing.T) {
-	checks := flag.Lookup("rapid.checks")
-	if checks.Value.String() == checks.DefValue { // not asked for otherwise
-		if err := checks.Value.Set("40"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fewerChecks(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		env := snapshottest.New(t)
 		defer env.Stop(t)
@@ -328,4 +323,14 @@ func TestModel(t *testing.T) {
 			actions[choice.Draw(rt, "action")](rt)
 		}
 	})
+}
+
+// fewerChecks is for models whose every check starts a service.
+func fewerChecks(t *testing.T) {
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() == checks.DefValue { // not asked for otherwise
+		if err := checks.Value.Set("40"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

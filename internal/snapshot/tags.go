@@ -33,7 +33,7 @@ type Tagging interface {
 // A TagMatch matches a tag by its key and, unless Value is nil, by its value.
 type TagMatch struct {
 	Key   string
-	Value *string `json:",omitempty"`
+	Value *string
 }
 
 // A PlacedTag is a tag and the snapshot that it is on.

@@ -23,4 +23,4 @@ CREATE TABLE IF NOT EXISTS account_settings (
     name    TEXT NOT NULL,
     value   TEXT NOT NULL,
     PRIMARY KEY (account, region, name)
-);
+) WITHOUT ROWID;
