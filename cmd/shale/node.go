@@ -18,6 +18,7 @@ import (
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
+	"shale/internal/kms"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -40,6 +41,8 @@ type node struct {
 	service *snapshot.Service
 	key     catalog.AccessKey // of the default account
 	clock   *testClock
+	kms     *kms.Local   // nil if keys are kept elsewhere
+	keys    kms.Provider // kms, or what is elsewhere
 
 	stop func() // ends the background work and waits for it
 }
@@ -48,6 +51,8 @@ type nodeOptions struct {
 	testControls bool
 	log          *slog.Logger
 	registry     *prometheus.Registry
+	rootKey      *kms.Root // nil for the one in the folder
+	kmsEndpoint  string    // URL of a KMS elsewhere; empty for the one here
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
@@ -67,6 +72,9 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
+	if n.kms != nil {
+		work.Go(func() { sweepKeys(ctx, n.kms, o.log) })
+	}
 	n.stop = func() {
 		cancel()
 		work.Wait()
@@ -77,6 +85,9 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 // open opens all but the catalog.
 func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error {
 	if err := n.begin(ctx, o.testControls); err != nil {
+		return err
+	}
+	if err := n.openKeys(ctx, dir, o); err != nil {
 		return err
 	}
 	tokenKey, _, err := n.catalog.Setting(ctx, settingTokenKey, func() []byte { return random(token.KeySize) })
@@ -114,6 +125,17 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		Catalog: n.catalog, Store: n.store, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
 	})
 	return nil
+}
+
+// openKeys opens the KMS, here or elsewhere.
+func (n *node) openKeys(ctx context.Context, dir *datadir.Dir, o nodeOptions) (err error) {
+	if o.kmsEndpoint != "" {
+		n.keys, err = kms.NewRemote(ctx, o.kmsEndpoint)
+		return err
+	}
+	n.kms, err = openKMS(dir, o.rootKey, n.clock.now, o.log)
+	n.keys = n.kms
+	return err
 }
 
 // begin makes the account and its key at the first start, and remembers
@@ -163,6 +185,11 @@ func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.re
 // Advance implements gateway.TestControls.
 func (n *node) Advance(ctx context.Context, d time.Duration) error {
 	n.clock.advance(d)
+	if n.kms != nil {
+		if err := n.kms.Sweep(ctx); err != nil {
+			return err
+		}
+	}
 	return n.service.Settle(ctx)
 }
 

@@ -20,7 +20,9 @@ import (
 	"shale/internal/ebs"
 	"shale/internal/ec2"
 	"shale/internal/gateway"
+	"shale/internal/kms"
 	"shale/internal/plain"
+	"shale/internal/trent"
 )
 
 // drainTime bounds how long requests may go on after SIGTERM.
@@ -33,6 +35,8 @@ type serveCmd struct {
 	Anonymous    anonymous `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
 	TestControls bool      `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
 	LogFormat    string    `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
+	RootKeyFile  string    `placeholder:"FILE" help:"File of 32 bytes that wraps the KMS keys, if it is not to be in the folder."`
+	KMSEndpoint  string    `name:"kms-endpoint" placeholder:"URL" help:"Use the KMS there, with AWS credentials of the environment, instead of the one in the folder."`
 	Verbose      bool      `short:"v" help:"Log each block that is read or written, too."`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
@@ -46,6 +50,11 @@ The key is in DIR/credentials, the address in DIR/config, as AWS's clients want
 them; "shale env" prints what a shell needs to use them. A line that begins with
 "ready" on stdout says that the server answers. SIGTERM or Ctrl-C lets requests
 in progress finish, at most 20 seconds long.
+
+The KMS keys that encrypt snapshots are in the folder, wrapped by a root key: the
+one of --root-key-file, in SHALE_ROOT_KEY (base64), in the systemd credential
+shale-root-key, or else DIR/keys/root, which the first start makes. Without it no
+encrypted snapshot can be read: keep a copy, apart from the folder's.
 
 What is acknowledged is on the disk. One process at a time can serve a folder.
 
@@ -104,7 +113,13 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n, err := openNode(ctx, dir, nodeOptions{testControls: c.TestControls, log: log, registry: registry})
+	root, err := c.rootKey()
+	if err != nil {
+		return err
+	}
+	n, err := openNode(ctx, dir, nodeOptions{
+		testControls: c.TestControls, log: log, registry: registry, rootKey: root, kmsEndpoint: c.KMSEndpoint,
+	})
 	if err != nil {
 		return err
 	}
@@ -112,6 +127,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
 		Keys: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.service.Ready, Logger: log, Registry: registry,
+	}
+	if n.kms != nil {
+		options.KMS = trent.New(n.kms)
 	}
 	if c.Anonymous != anonymousOff {
 		options.Anonymous = n.key.Account
@@ -128,6 +146,20 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		}, log)
 	}
 	return errors.Join(err, n.close())
+}
+
+// rootKey gives the root key that is named, nil for the one in the folder.
+func (c *serveCmd) rootKey() (*kms.Root, error) {
+	if c.KMSEndpoint == "" {
+		return namedRoot(c.RootKeyFile)
+	}
+	if err := checkEndpoint(c.KMSEndpoint); err != nil {
+		return nil, usagef("--kms-endpoint %w", err)
+	}
+	if c.RootKeyFile != "" {
+		return nil, usagef("--root-key-file is for the KMS in the folder, and --kms-endpoint for one elsewhere: use one of them")
+	}
+	return nil, nil
 }
 
 // notices are what the ready line adds about an unusual server.

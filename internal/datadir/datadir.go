@@ -5,6 +5,8 @@
 //	DIR/lock          held by the running server; holds its process id
 //	DIR/catalog.db    the catalog (with -wal and -shm beside it)
 //	DIR/segments/     blocks and map nodes
+//	DIR/keys/root     the root key, unless it is kept elsewhere
+//	DIR/keys/kms/     KMS keys, wrapped by it
 //	DIR/credentials   AWS shared credentials format, profile default
 //	DIR/config        AWS config format: region and endpoint_url
 package datadir
@@ -50,8 +52,10 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(filepath.Join(path, "segments")); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	for _, folder := range []string{"segments", "keys/kms"} {
+		if err := makeDir(filepath.Join(path, folder)); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -139,6 +143,12 @@ func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
 
 // Segments is the path of the folder of segments.
 func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
+
+// Keys is the path of the folder of everything that is a key.
+func (d *Dir) Keys() string { return filepath.Join(d.path, "keys") }
+
+// KMS is the path of the folder of KMS keys.
+func (d *Dir) KMS() string { return filepath.Join(d.path, "keys", "kms") }
 
 // A Client is what AWS's clients need to know to use a server.
 type Client struct {

@@ -51,11 +51,13 @@ type TestControls interface {
 	Advance(ctx context.Context, d time.Duration) error
 }
 
-// Options say what a Gateway stands in front of. The doors, Keys and Regions
-// are required.
+// Options say what a Gateway stands in front of. EBS, EC2, Plain, Keys
+// and Regions are required.
 type Options struct {
 	EBS, EC2, Plain Door
-	Keys            Keys
+	// KMS answers X-Amz-Target: TrentService; nil if no KMS is served here.
+	KMS  Door
+	Keys Keys
 	// Regions are those that are served; the first is the default one.
 	Regions []string
 	// Anonymous is the account of requests without credentials; empty to

@@ -23,6 +23,9 @@ var kinds = map[string]string{
 	"id":    `snap-0[0-9a-f]{16}`,
 	"token": `[A-Za-z0-9_-]{1,256}`,
 	"hex":   `[0-9a-f]{64}`,
+	"uuid":  `[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}`,
+	"blob":  `[A-Za-z0-9+/]+={0,2}`,
+	"word":  `[A-Za-z0-9_-]+`,
 }
 
 // expand replaces what is known already:
