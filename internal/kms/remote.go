@@ -104,7 +104,8 @@ func remoteKey(m types.KeyMetadata) (Key, error) {
 	if m.KeyManager == types.KeyManagerTypeAws {
 		k.Manager = AWS
 	}
-	if m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != "" && m.KeySpec != types.KeySpecSymmetricDefault {
+	// Some who speak the protocol leave out what is the default.
+	if m.KeyUsage != "" && m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != "" && m.KeySpec != types.KeySpecSymmetricDefault {
 		return Key{}, refuse(InvalidUsage, "%s is not a key for symmetric encryption.", k.ARN)
 	}
 	return k, nil
