@@ -398,7 +398,7 @@ func (l *Local) permit(k *key, r reference, a Action) error {
 	abroad := k.Account != r.asker.Account
 	d := k.policy.decide(r.asker.Account, a, k.ARN)
 	switch {
-	case d == allowed && (!abroad || k.Manager != AWS):
+	case d == allowed:
 		return nil
 	case abroad:
 		return deniedAbroad(r.asker.Account, a, r.name)

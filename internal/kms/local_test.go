@@ -135,6 +135,7 @@ func TestDataKey(t *testing.T) {
 		"none":          nil,
 		"part":          {"aws:ebs:id": "vol-1"},
 		"other value":   {"aws:ebs:id": "vol-2", "b": "2"},
+		"other name":    {"aws:ebs:iD": "vol-1", "b": "2"},
 		"other borders": {"aws:ebs:i": "dvol-1", "b": "2"},
 	} {
 		if _, err := f.Decrypt(t.Context(), alice, k.ARN, d.Wrapped, encryption); err == nil {
@@ -367,6 +368,7 @@ func TestDeletionInterrupted(t *testing.T) {
 // The n-th call of the disk fails, for each n: what was answered holds, what
 // was refused did or did not take place as a whole, and nothing else changed.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for n := 1; ; n++ {
 		f := newFolder(t)
@@ -419,14 +421,18 @@ func TestDiskFails(t *testing.T) {
 }
 
 // Each flipped bit of a key's file is noticed, costs that key alone, and is
-// said in the log.
+// said in the log. Of the JSON one bit a byte is tried: they are under one sum.
 func TestDamagedKey(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	f := newFolder(t)
 	k, sound := f.create(t, kms.CreateRequest{}), f.create(t, kms.CreateRequest{})
 	path := filepath.Join(f.path, k.ID)
 	b := must2(os.ReadFile(path))
 	for bit := range len(b) * 8 {
+		if bit >= 96*8 && bit%8 != bit/8%8 {
+			continue
+		}
 		damaged := bytes.Clone(b)
 		damaged[bit/8] ^= 1 << (bit % 8)
 		must(t, os.WriteFile(path, damaged, 0o600))

@@ -266,8 +266,8 @@ func defaultPolicy(account string) string {
 }`
 }
 
-// managedPolicy is that of a key managed by AWS: its account may use it and
-// look at it.
+// managedPolicy is that of a key managed by AWS: its account, and nobody else,
+// may use it and look at it.
 func managedPolicy(account string) string {
 	return `{
   "Version" : "2012-10-17",

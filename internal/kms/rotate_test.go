@@ -70,6 +70,7 @@ func TestLoadRoot(t *testing.T) {
 // way of saying where the keys are: the server starts with what it finds, every
 // key works, and repeating the exchange finishes it.
 func TestRotateRootInterrupted(t *testing.T) {
+	t.Parallel()
 	external := rootOf(t, "e")
 	for name, where := range map[string]struct{ current, next *kms.Root }{
 		"in the folder":    {nil, nil},
