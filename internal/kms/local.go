@@ -247,9 +247,7 @@ func (l *Local) store(k *key) error {
 	if err := vfs.Replace(l.fs, k.ID, data); err != nil {
 		return fmt.Errorf("store KMS key: %w", err)
 	}
-	l.mu.Lock()
-	l.keys[k.ID] = k
-	l.mu.Unlock()
+	l.set(k)
 	// What the file system has freed must not outlive a deletion.
 	if old != nil {
 		if err := wipeKey(old); err != nil {
@@ -257,6 +255,13 @@ func (l *Local) store(k *key) error {
 		}
 	}
 	return nil
+}
+
+// set makes k what is known of the key.
+func (l *Local) set(k *key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys[k.ID] = k
 }
 
 // gone reports whether k does not exist any more, though it may still have a

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -354,14 +355,66 @@ func TestDeletionInterrupted(t *testing.T) {
 	if got := f.wrappedIn(t, k.ID); !bytes.Equal(got, make([]byte, 60)) {
 		t.Fatal("the wrapped key is still there")
 	}
-	f.reopen(t)
 	f.now = f.now.AddDate(0, 0, -30) // and no clock brings it back
-	_, err = f.Describe(ctx, alice, k.ID)
-	wantCode(t, err, kms.NotFound, "")
+	for range 2 {
+		_, err = f.Describe(ctx, alice, k.ID)
+		wantCode(t, err, kms.NotFound, "")
+		_, err = f.CancelDeletion(ctx, alice, k.ID)
+		wantCode(t, err, kms.NotFound, "")
+		f.reopen(t)
+	}
 	must(t, f.Sweep(ctx))
 	f.reopen(t)
 	if f.log.Len() > 0 && strings.Contains(f.log.String(), "cannot be used") {
 		t.Errorf("log:\n%s", f.log.String())
+	}
+}
+
+// Readers and changes at once, for the race detector; a key is one thing at each
+// moment.
+func TestConcurrently(t *testing.T) {
+	f := newFolder(t)
+	k := f.create(t, kms.CreateRequest{})
+	d := must2(f.GenerateDataKey(t.Context(), alice, k.ARN, nil))
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got, err := f.Decrypt(t.Context(), alice, k.ARN, d.Wrapped, nil); err == nil && got != d.Plaintext {
+					t.Error("another data key came back")
+				} else if err != nil {
+					wantCode(t, err, kms.Disabled, "")
+				}
+				f.Keys(t.Context(), alice)
+				must2(f.Aliases(t.Context(), alice, ""))
+				must2(f.Key(t.Context(), bob, kms.DefaultKeyAlias))
+			}
+		})
+	}
+	var changes sync.WaitGroup
+	for i := range 3 {
+		changes.Go(func() {
+			for range 5 {
+				must2(0, f.DisableKey(t.Context(), alice, k.ID))
+				must2(0, f.EnableKey(t.Context(), alice, k.ID))
+				name := fmt.Sprintf("alias/%d", i)
+				must2(0, f.CreateAlias(t.Context(), alice, name, k.ID))
+				must2(0, f.Sweep(t.Context()))
+				must2(0, f.DeleteAlias(t.Context(), alice, name))
+			}
+		})
+	}
+	changes.Wait()
+	close(stop)
+	all.Wait()
+	if keys := f.Keys(t.Context(), bob); len(keys) != 1 {
+		t.Errorf("default keys %v", keys)
 	}
 }
 

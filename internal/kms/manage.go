@@ -357,7 +357,12 @@ func (l *Local) destroy(k *key) error {
 	if err != nil {
 		return err
 	}
-	tombstone := &key{Metadata: Metadata{Key: k.Key, State: deleted, Created: k.Created, Deletion: k.Deletion, WindowDays: k.WindowDays}}
+	tombstone := key{Metadata: Metadata{Key: k.Key, State: deleted, Created: k.Created, Deletion: k.Deletion, WindowDays: k.WindowDays}}
+	// From here on not even a clock that is put back may find the material that
+	// is still in memory, and store it again.
+	unfinished := tombstone
+	unfinished.wrappedBy = k.wrappedBy
+	l.set(&unfinished)
 	data, err := tombstone.encode()
 	if err != nil {
 		return err
@@ -365,8 +370,6 @@ func (l *Local) destroy(k *key) error {
 	if err := vfs.Replace(l.fs, k.ID, data); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	l.keys[k.ID] = tombstone
-	l.mu.Unlock()
+	l.set(&tombstone)
 	return nil
 }

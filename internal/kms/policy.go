@@ -83,7 +83,7 @@ func parsePolicy(text string) (*policy, error) {
 		return nil, err
 	}
 	if d.Version != nil && *d.Version != "2012-10-17" && *d.Version != "2008-10-17" {
-		return nil, malformed("the version %.20q is not known", *d.Version)
+		return nil, malformed("its version is neither 2012-10-17 nor 2008-10-17")
 	}
 	values, err := oneOrMany(d.Statement)
 	if err != nil || len(values) == 0 {
@@ -119,7 +119,7 @@ func parseStatement(v jsontext.Value) (statement, error) {
 	for _, a := range actions {
 		a = strings.ToLower(a)
 		if a != "*" && !strings.HasPrefix(a, "kms:") {
-			return s, malformed("the action %.64q is not one of KMS", a)
+			return s, malformed("a statement has an action that is not one of KMS")
 		}
 		s.actions = append(s.actions, a)
 	}
@@ -164,7 +164,7 @@ func (s *statement) parsePrincipal(v jsontext.Value) error {
 				}
 			}
 		default:
-			return malformed("principals of the type %.64q are not supported", kind)
+			return malformed("principals of types other than AWS and Service are not supported")
 		}
 	}
 	return nil
@@ -210,6 +210,8 @@ func oneOrMany(v jsontext.Value) ([]jsontext.Value, error) {
 	return []jsontext.Value{v}, nil
 }
 
+// malformed says why a policy is refused, and nothing of what is in it: the text
+// goes to the log, too.
 func malformed(format string, args ...any) error {
 	e := refuse(MalformedPolicy, format, args...)
 	e.Text = "The key policy cannot be used: " + e.Text + "."
