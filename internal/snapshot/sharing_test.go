@@ -387,8 +387,12 @@ func (m *sharingMachine) Untag(t *rapid.T) {
 	})
 }
 
-// Restart opens the catalog again.
-func (m *sharingMachine) Restart(*rapid.T) { m.Env.Restart(m.TB) }
+// Restart opens the catalog again, now and then.
+func (m *sharingMachine) Restart(t *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
+		m.Env.Restart(m.TB)
+	}
+}
 
 // Check compares what an account sees, selected in one of the ways that there
 // are, and page by page.
