@@ -127,6 +127,8 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidPageToken: validation("INVALID_PAGE_TOKEN", func(e *snapshot.Error) string {
 		return fmt.Sprintf("The pagination token %s is invalid.", e.Value)
 	}),
+	// Only the plain dialect shows the blocks of a pending snapshot.
+	snapshot.NotPending: validation("INVALID_SNAPSHOT_ID", nil),
 	// No operation of this dialect has filters.
 	snapshot.InvalidFilter: validation("INVALID_PARAMETER_VALUE", nil),
 

@@ -105,6 +105,7 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.FirstSnapshotMissing:    unreachable,
 	snapshot.Unrelated:               unreachable,
 	snapshot.InvalidBlockToken:       unreachable,
+	snapshot.NotPending:              unreachable,
 }
 
 // requestRows has a code for every request that could not be understood.

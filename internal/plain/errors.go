@@ -80,6 +80,7 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.Unrelated:            invalid("UNRELATED_SNAPSHOTS", "first_snapshot_id"),
 	snapshot.InvalidBlockToken:    invalid("INVALID_BLOCK_TOKEN", "block_token"),
 	snapshot.InvalidPageToken:     invalid("INVALID_PAGE_TOKEN", "page_token"),
+	snapshot.NotPending:           {status: http.StatusConflict, code: conflict},
 	snapshot.InvalidFilter:        invalid("", ""),
 
 	snapshot.Throttled: {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
@@ -142,6 +143,9 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		// What would be accepted; a 401 has to name it.
 		w.Header().Set("Www-Authenticate", sigv4.Algorithm)
 	}
+	if e, ok := errors.AsType[*rangeError](err); ok {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", e.size))
+	}
 	if row.hangUp {
 		w.Header().Set("Connection", "close")
 	}
@@ -192,6 +196,9 @@ func explain(err error) (row, string) {
 	}
 	if e, ok := errors.AsType[*fieldError](err); ok {
 		return invalid("", e.field), e.text
+	}
+	if e, ok := errors.AsType[*rangeError](err); ok {
+		return row{status: http.StatusRequestedRangeNotSatisfiable, code: validationError, field: "range"}, e.text
 	}
 	return fault, "an error of the server's own; its log has the cause under this request_id"
 }

@@ -85,11 +85,19 @@ func decodeList(q url.Values) (snapshot.DescribeRequest, error) {
 		case name == "parent":
 			req.Filters = append(req.Filters, exactly("parent-snapshot-id", value))
 		default:
-			return req, &fieldError{name, "there is no parameter " + strconv.Quote(name) +
-				"; there are status, parent, tag:KEY, limit and cursor"}
+			return req, noParameter(name, "status, parent, tag:KEY, limit and cursor")
 		}
 	}
 	return req, nil
+}
+
+// noParameter refuses a query parameter that the path does not have.
+func noParameter(name, known string) error {
+	verb := "are"
+	if !strings.Contains(known, " ") {
+		verb = "is"
+	}
+	return &fieldError{name, "there is no parameter " + strconv.Quote(name) + "; there " + verb + " " + known}
 }
 
 // exactly is a filter for one value, in which nothing is a wildcard.

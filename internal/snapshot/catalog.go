@@ -20,6 +20,10 @@ type Catalog interface {
 	Snapshots(ctx context.Context, account, region string, after Cursor, limit int) ([]Snapshot, error)
 	// Tags fills in the owner's tags.
 	Tags(ctx context.Context, list []Snapshot) error
+	// SetTags replaces the account's tags on a snapshot that is not deleted.
+	SetTags(ctx context.Context, key int64, account string, tags []Tag) (done bool, err error)
+	// RemoveTag removes one of them, if it is there.
+	RemoveTag(ctx context.Context, key int64, account, tag string) (done bool, err error)
 	// Bound finds the request that a client token is bound to, and the
 	// snapshot as it was made, whether it has been deleted since or not.
 	Bound(ctx context.Context, account, region, token string) (request []byte, s Snapshot, found bool, err error)

@@ -69,6 +69,9 @@ const (
 	InvalidBlockToken
 	// InvalidPageToken: Error.Value is the token.
 	InvalidPageToken
+	// NotPending: the written blocks of a snapshot that takes no more of them.
+	// Error.Snapshot.
+	NotPending
 	// InvalidFilter: Error.Field is the filter's name, Error.Err says why.
 	InvalidFilter
 	// Throttled: too many blocks are on their way; try again.
@@ -181,6 +184,8 @@ func (e *Error) Error() string {
 		return "the block token is invalid or has expired; list the blocks again"
 	case InvalidPageToken:
 		return "the page token is invalid or has expired; list from the start"
+	case NotPending:
+		return fmt.Sprintf("the snapshot %s is not pending any more; without the parameter state the blocks of a completed one are listed", e.Snapshot)
 	case InvalidFilter:
 		return fmt.Sprintf("filter %q: %v", e.Field, e.Err)
 	case Throttled:

@@ -131,13 +131,9 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.Read(ctx, t.ID, buf[:]); err != nil {
+	if err := s.readBlock(ctx, &snap, t.Index, t.ID, buf[:]); err != nil {
 		s.release(buf, s.reading)
-		var damaged *blockstore.DamagedError
-		if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
-			return nil, &Error{Code: Damaged, Snapshot: snap.ID, Index: t.Index, Err: err}
-		}
-		return nil, s.storeError(err)
+		return nil, err
 	}
 	// In the unencrypted domain a block's identity is its digest.
 	return &BlockData{Bytes: buf[:], Digest: block.Digest(t.ID), release: func() { s.release(buf, s.reading) }}, nil

@@ -50,10 +50,7 @@ func (r *StartRequest) check() error {
 		v.add("volumeSize", strconv.FormatInt(*r.VolumeSize, 10), "Member must have value greater than or equal to 1")
 	}
 	v.text("parentSnapshotId", r.ParentSnapshotID, 64, snapshotIDPattern)
-	for i, t := range r.Tags {
-		v.text(fmt.Sprintf("tags.%d.member.key", i+1), &t.Key, 127, anyPattern)
-		v.text(fmt.Sprintf("tags.%d.member.value", i+1), &t.Value, 255, pattern{})
-	}
+	v.tags(r.Tags)
 	v.text("description", r.Description, 255, anyPattern)
 	v.text("clientToken", r.ClientToken, 255, noSpacePattern)
 	v.text("kmsKeyArn", r.KMSKeyARN, 2048, keyARNPattern)

@@ -41,6 +41,7 @@ var (
 	KindBlocks  = Kind{2, 0x53, 2} // page of ListSnapshotBlocks
 	KindChanged = Kind{2, 0x53, 3} // page of ListChangedBlocks
 	KindList    = Kind{2, 0x53, 4} // page of a list of snapshots
+	KindPending = Kind{2, 0x53, 5} // page of the blocks of a pending snapshot
 )
 
 // ErrInvalid says that a token is not one of this server's, is altered, is of

@@ -65,7 +65,7 @@ func play(t *testing.T, script string, newDoor func(*snapshot.Service) Door) {
 		t.Fatal("the first line does not name its specification")
 	}
 	env := snapshottest.New(t)
-	p := &player{t: t, env: env, vars: vars{"request-id": requestID, "crlf": "\r\n"}, server: serve(t, newDoor(env.Service))}
+	p := &player{t: t, env: env, vars: vars{"request-id": requestID, "crlf": "\r\n", "lf": "\n"}, server: serve(t, newDoor(env.Service))}
 	markers := marker.FindAllStringSubmatchIndex(script, -1)
 	for i, m := range markers {
 		end := len(script)

@@ -16,7 +16,7 @@ import (
 //
 //	start NAME [size=GIB] [parent=NAME] [timeout=MINUTES] [token=TOKEN]
 //	      [description=TEXT] [tag=KEY:VALUE]… [caller=ACCOUNT]
-//	put NAME INDEX[-INDEX] LETTER   writes blocks full of the letter
+//	put NAME INDEX[-INDEX] LETTER   writes blocks full of the letter, of zeros for 0
 //	complete NAME COUNT             and waits until that is verified
 //	list NAME                       makes {{NAME/INDEX}} its block tokens
 //	delete NAME
@@ -121,6 +121,9 @@ func (p *player) put(name string, args []string) error {
 		return err
 	}
 	data := bytes.Repeat([]byte(args[1][:1]), block.Size)
+	if args[1] == "0" {
+		clear(data)
+	}
 	for i := from; i <= to; i++ {
 		_, err := p.env.Service.PutBlock(p.t.Context(), snapshottest.Caller, snapshot.PutBlockRequest{
 			SnapshotID: p.vars[name], Index: i, ChecksumOptional: true, Body: bytes.NewReader(data),
