@@ -81,11 +81,11 @@ func (e *NewerError) Error() string {
 // Open opens the database, makes it if it does not exist and brings it up to
 // date. now is the clock of deadlines.
 func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	return openOn(ctx, "", path, now)
+	register()
+	return openOn(ctx, system, path, now)
 }
 
-// openOn is Open on one of SQLite's file systems; the empty name is the real
-// one.
+// openOn is Open on one of SQLite's file systems.
 func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
 	err := create(path)
 	if err != nil {
@@ -124,10 +124,7 @@ func create(path string) error {
 }
 
 func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
-	query := url.Values{}
-	if system != "" {
-		query.Set("vfs", system)
-	}
+	query := url.Values{"vfs": {system}}
 	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 	db, err := driver.Open(name, init)
 	if err != nil {
