@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shale/internal/bearer"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -155,6 +156,19 @@ func (n *node) AccessKey(ctx context.Context, id string) (account, secret string
 	}
 	k, ok, err := n.catalog.AccessKey(ctx, id)
 	return k.Account, k.Secret, ok, err
+}
+
+// BearerToken implements gateway.Tokens.
+func (n *node) BearerToken(ctx context.Context, token string) (account string, ok bool, err error) {
+	id, sum, ok := bearer.Parse(token)
+	if !ok {
+		return "", false, nil
+	}
+	t, found, err := n.catalog.Bearer(ctx, id)
+	if err != nil || !found || !t.Sum.Equal(sum) {
+		return "", false, err
+	}
+	return t.Account, true, nil
 }
 
 // Clock implements gateway.TestControls.

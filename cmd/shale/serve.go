@@ -110,7 +110,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	options := gateway.Options{
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
-		Keys: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		Keys: n, Tokens: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.service.Ready, Logger: log, Registry: registry,
 	}
 	if c.Anonymous != anonymousOff {

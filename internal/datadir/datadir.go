@@ -135,7 +135,11 @@ func (d *Dir) Close() error { return d.lock.Close() }
 func (d *Dir) Path() string { return d.path }
 
 // Catalog is the path of the catalog's database.
-func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
+func (d *Dir) Catalog() string { return CatalogOf(d.path) }
+
+// CatalogOf is the path of the catalog's database in a folder that another
+// process may hold.
+func CatalogOf(dir string) string { return filepath.Join(dir, "catalog.db") }
 
 // Segments is the path of the folder of segments.
 func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }

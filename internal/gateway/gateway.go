@@ -57,6 +57,8 @@ type TestControls interface {
 type Options struct {
 	EBS, EC2, Plain Door
 	Keys            Keys
+	// Tokens, if not nil, admits bearer tokens to the plain dialect.
+	Tokens Tokens
 	// Regions are those that are served; the first is the default one.
 	Regions []string
 	// Anonymous is the account of requests without credentials; empty to

@@ -141,7 +141,7 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if row.status == http.StatusUnauthorized {
 		// What would be accepted; a 401 has to name it.
-		w.Header().Set("Www-Authenticate", sigv4.Algorithm)
+		w.Header().Set("Www-Authenticate", "Bearer")
 	}
 	if e, ok := errors.AsType[*rangeError](err); ok {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", e.size))

@@ -12,6 +12,7 @@ import (
 // transaction, durable on return, whose precondition the catalog itself
 // checks: of two calls that race, one is refused.
 type Catalog interface {
+	Retagging
 	// Snapshot finds a snapshot by its ID. A deleted one is not found. Its
 	// tags are not filled in, as in all that follows.
 	Snapshot(ctx context.Context, id string) (s Snapshot, found bool, err error)
@@ -20,10 +21,6 @@ type Catalog interface {
 	Snapshots(ctx context.Context, account, region string, after Cursor, limit int) ([]Snapshot, error)
 	// Tags fills in the owner's tags.
 	Tags(ctx context.Context, list []Snapshot) error
-	// SetTags replaces the account's tags on a snapshot that is not deleted.
-	SetTags(ctx context.Context, key int64, account string, tags []Tag) (done bool, err error)
-	// RemoveTag removes one of them, if it is there.
-	RemoveTag(ctx context.Context, key int64, account, tag string) (done bool, err error)
 	// Bound finds the request that a client token is bound to, and the
 	// snapshot as it was made, whether it has been deleted since or not.
 	Bound(ctx context.Context, account, region, token string) (request []byte, s Snapshot, found bool, err error)

@@ -6,6 +6,14 @@ import (
 	"fmt"
 )
 
+// Retagging is the part of a Catalog that replaces the tags of one snapshot.
+type Retagging interface {
+	// SetTags replaces the account's tags on a snapshot that is not deleted.
+	SetTags(ctx context.Context, key int64, account string, tags []Tag) (done bool, err error)
+	// RemoveTag removes one of them, if it is there.
+	RemoveTag(ctx context.Context, key int64, account, tag string) (done bool, err error)
+}
+
 // SetTags replaces all tags of a snapshot of the caller's own, in whatever
 // state it is, and gives the snapshot as it is then. The rules are those of
 // StartSnapshot. On return the change is durable.

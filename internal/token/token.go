@@ -38,10 +38,10 @@ type Kind [3]byte
 // The kinds.
 var (
 	kindBlock   = Kind{2, 0x53, 1}
-	KindBlocks  = Kind{2, 0x53, 2} // page of ListSnapshotBlocks
-	KindChanged = Kind{2, 0x53, 3} // page of ListChangedBlocks
-	KindList    = Kind{2, 0x53, 4} // page of a list of snapshots
-	KindPending = Kind{2, 0x53, 5} // page of the blocks of a pending snapshot
+	KindBlocks  = Kind{2, 0x53, 2}  // page of ListSnapshotBlocks
+	KindChanged = Kind{2, 0x53, 3}  // page of ListChangedBlocks
+	KindList    = Kind{2, 0x53, 4}  // page of a list of snapshots
+	KindPending = Kind{2, 0x53, 16} // page of the blocks of a pending snapshot
 )
 
 // ErrInvalid says that a token is not one of this server's, is altered, is of
