@@ -68,6 +68,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
+	work.Go(func() { n.service.KeepUsage(ctx) })
 	n.stop = func() {
 		cancel()
 		work.Wait()

@@ -52,6 +52,14 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = hex.AppendEncode(b, s.Root[:])
 	b = append(b, `","full_bytes":`...)
 	b = strconv.AppendInt(b, s.FullBytes(), 10)
+	if u := s.Usage; u != nil {
+		b = append(b, `,"unique_bytes":`...)
+		b = strconv.AppendInt(b, u.Unique, 10)
+		b = append(b, `,"shared_bytes":`...)
+		b = strconv.AppendInt(b, u.Shared, 10)
+		b = append(b, `,"usage_at":`...)
+		b = appendTime(b, u.CountedAt)
+	}
 	return append(b, '}')
 }
 

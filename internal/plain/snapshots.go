@@ -46,6 +46,9 @@ func (h *Handler) describe(w http.ResponseWriter, r *http.Request, c snapshot.Ca
 	if len(page.Snapshots) != 1 {
 		return &snapshot.Error{Code: snapshot.NotFound, Snapshot: rt.SnapshotID}
 	}
+	if err := h.service.FillUsage(r.Context(), c, page.Snapshots); err != nil {
+		return err
+	}
 	writeData(w, http.StatusOK, appendSnapshot(nil, &page.Snapshots[0]))
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 // checks: of two calls that race, one is refused.
 type Catalog interface {
 	Retagging
+	UsageCatalog
 	// Snapshot finds a snapshot by its ID. A deleted one is not found. Its
 	// tags are not filled in, as in all that follows.
 	Snapshot(ctx context.Context, id string) (s Snapshot, found bool, err error)

@@ -13,3 +13,6 @@ func (s *Service) SetBufferWait(d time.Duration) { s.bufferWait = d }
 
 // Reading is how many blocks are in memory on their way out.
 func Reading(s *Service) int { return len(s.reading) }
+
+// SetMaxCounted sets how many blocks a pass of the count of usage holds.
+func (s *Service) SetMaxCounted(n int) { s.maxCounted = n }

@@ -55,6 +55,9 @@ type Service struct {
 
 	folds folds
 
+	recount    chan struct{} // holds one value when usage may have changed
+	maxCounted int
+
 	stopped sync.Once // to say so
 }
 
@@ -63,7 +66,8 @@ func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
-		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
+		pool:    sync.Pool{New: func() any { return new([block.Size]byte) }},
+		recount: make(chan struct{}, 1), maxCounted: maxCounted,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -160,6 +164,7 @@ func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
 		return &Error{Code: NotFound, Snapshot: id}
 	}
 	s.folds.kick()
+	s.usageChanged()
 	return nil
 }
 

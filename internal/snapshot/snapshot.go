@@ -74,6 +74,8 @@ type Snapshot struct {
 	BaseBlocks, Blocks int64
 	// Claim is what CompleteSnapshot asserted, while Completing.
 	Claim Claim
+	// Usage is as of the last count, where it was asked for.
+	Usage *Usage
 }
 
 // FullBytes is the size of all blocks that the snapshot refers to, inherited

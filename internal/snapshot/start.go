@@ -35,6 +35,7 @@ func (s *Service) Start(ctx context.Context, c Caller, r StartRequest) (Snapshot
 	for range maxAttempts {
 		snap, err := s.start(ctx, c, &r)
 		if !errors.Is(err, ErrRaced) {
+			s.usageChanged() // it holds its parent's blocks
 			return snap, s.storeError(err)
 		}
 	}

@@ -135,6 +135,7 @@ func (s *Service) startFolds(ctx context.Context, g *errgroup.Group) {
 			}
 			s.folds.end(snap.Key, err)
 			s.folds.kick()
+			s.usageChanged()
 			return nil
 		}) {
 			s.folds.end(snap.Key, nil) // the end of another fold comes back to it

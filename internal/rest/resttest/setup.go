@@ -20,6 +20,7 @@ import (
 //	complete NAME COUNT             and waits until that is verified
 //	list NAME                       makes {{NAME/INDEX}} its block tokens
 //	delete NAME
+//	count usage                     of all completed snapshots
 //	advance DURATION                moves the clock, and waits for what is due
 //
 // NAME is then the variable with the snapshot's ID. Empty lines and lines that
@@ -57,6 +58,8 @@ func (p *player) command(verb, name string, args []string) error {
 			p.vars[fmt.Sprintf("%s/%d", name, b.Index)] = b.Token
 		}
 		return err
+	case "count":
+		return service.CountUsage(ctx)
 	case "delete":
 		return service.Delete(ctx, caller, p.vars[name])
 	case "advance":
