@@ -8,12 +8,20 @@
 package plain
 
 import (
+	_ "embed"
 	"net/http"
 
 	"shale/internal/block"
 	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
+
+// openAPI describes the dialect. It is written by hand; tests compare it with
+// what is served, and play its examples. Spec: plain-json, What this dialect
+// adds.
+//
+//go:embed openapi.json
+var openAPI []byte
 
 // A Handler serves the dialect. It has no state and is safe for concurrent
 // use.
@@ -61,6 +69,9 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return h.extents(w, r, c, rt)
 	case rest.DiffSnapshots:
 		return h.diff(w, r, c, rt)
+	case rest.DescribeAPI:
+		rest.Send(w, http.StatusOK, "application/json", openAPI)
+		return nil
 	}
 	return codec.Serve(w, r, h.service, c, rt, signed)
 }

@@ -35,6 +35,7 @@ const (
 	GetImage
 	ListExtents
 	DiffSnapshots
+	DescribeAPI
 )
 
 var operationNames = [...]string{
@@ -52,6 +53,7 @@ var operationNames = [...]string{
 	GetImage:           "GetImage",
 	ListExtents:        "ListExtents",
 	DiffSnapshots:      "DiffSnapshots",
+	DescribeAPI:        "DescribeAPI",
 }
 
 // String returns the operation's name, as AWS spells it if it has it.
@@ -100,6 +102,7 @@ var Plain = append(slices.Clone(AWS), Table{
 	{http.MethodHead, "/snapshots/{id}/image", GetImage},
 	{http.MethodGet, "/snapshots/{id}/extents", ListExtents},
 	{http.MethodGet, "/snapshots/{id}/diff", DiffSnapshots},
+	{http.MethodGet, "/openapi.json", DescribeAPI},
 }...)
 
 // Match finds r's route. Without one it returns an *Error of kind UnknownPath,

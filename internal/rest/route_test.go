@@ -160,13 +160,13 @@ func FuzzMatch(f *testing.F) {
 
 func TestOperationString(t *testing.T) {
 	var got []string
-	for o := rest.Operation(0); o <= rest.DiffSnapshots+1; o++ {
+	for o := rest.Operation(0); o <= rest.DescribeAPI+1; o++ {
 		got = append(got, o.String())
 	}
 	want := []string{
 		"unknown", "StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "ListSnapshotBlocks",
 		"ListChangedBlocks", "GetSnapshotBlock", "ListSnapshots", "DescribeSnapshot", "DeleteSnapshot",
-		"SetTags", "RemoveTags", "GetImage", "ListExtents", "DiffSnapshots", "unknown",
+		"SetTags", "RemoveTags", "GetImage", "ListExtents", "DiffSnapshots", "DescribeAPI", "unknown",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
