@@ -51,7 +51,7 @@ type bench struct {
 
 	raw, put, putCPU, dedup, zero figure
 	latency50, latency99          figure
-	get, getCPU                   figure
+	get, getCPU, image            figure
 	start, diff, listing          figure
 	ready, memory                 figure
 }
@@ -72,6 +72,7 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 		zero:      figure{title: "PUT zero blocks, against the reference's unique ones", unit: "MB/s"},
 		get:       figure{title: "GET in random order, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
 		getCPU:    figure{title: "GET in random order, processor time", unit: "s/GiB", digits: 2},
+		image:     figure{title: "image over 1 connection, against GET over 16", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
 		listing:   figure{title: "ListSnapshotBlocks, 1 connection", unit: "entries/s"},
 		ready:     figure{title: "from start to ready", unit: "s", digits: 3, goal: valueAtMost, target: 0.5},
 		memory:    figure{title: "peak resident memory, 64 connections writing", unit: "MiB", goal: valueAtMost, target: 256},
@@ -87,7 +88,7 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 // figures returns the figures in the order of the report.
 func (b *bench) figures() []*figure {
 	return []*figure{
-		&b.put, &b.latency50, &b.latency99, &b.get, &b.start, &b.diff, &b.memory, &b.ready,
+		&b.put, &b.latency50, &b.latency99, &b.get, &b.image, &b.start, &b.diff, &b.memory, &b.ready,
 		&b.dedup, &b.zero, &b.putCPU, &b.getCPU, &b.listing, &b.raw,
 	}
 }
@@ -102,6 +103,7 @@ var phases = []phase{
 	{"put", (*bench).measurePut},
 	{"latency", (*bench).measureLatency},
 	{"get", (*bench).measureGet},
+	{"image", (*bench).measureImage},
 	{"start", (*bench).measureStart},
 	{"diff", (*bench).measureDiff},
 	{"restart", (*bench).measureRestart},

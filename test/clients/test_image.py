@@ -100,10 +100,11 @@ def test_a_diff_makes_one_image_the_other(server, image):
 @needs("qemu-img", "qemu-utils and qemu-block-extra")
 def test_qemu_img_converts(image, tmp_path):
     _, url, content = image
-    formats = subprocess.run(["qemu-img", "--help"], capture_output=True, text=True).stdout
     source = "json:" + json.dumps({"driver": "raw", "file": {"driver": "http", "url": url}})
-    converted = subprocess.run(["qemu-img", "convert", "-O", "raw", source, str(tmp_path / "disk")], capture_output=True, text=True, timeout=120)
-    if "Unknown driver" in converted.stderr or "http" not in formats and converted.returncode != 0:
+    # One coroutine: with several, qemu 7.2 waits for seconds between requests, whatever the server.
+    command = ["qemu-img", "convert", "-m", "1", "-O", "raw", source, str(tmp_path / "disk")]
+    converted = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "Unknown driver" in converted.stderr or "Unknown protocol" in converted.stderr:
         pytest.skip("needs qemu's curl driver, of Debian's qemu-block-extra")
     assert converted.returncode == 0, converted.stderr
     assert (tmp_path / "disk").read_bytes() == content
