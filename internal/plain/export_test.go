@@ -24,3 +24,9 @@ type RangeError = rangeError
 func (r byteRange) Offset() int64 { return r.offset }
 
 func (r byteRange) Length() int64 { return r.length }
+
+// For the tests of streams and tags.
+var (
+	SendExtents = sendExtents
+	DecodeTags  = decodeTags
+)

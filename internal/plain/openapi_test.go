@@ -138,6 +138,7 @@ func newExampleServer(t *testing.T) *exampleServer {
 			t.Fatal(err)
 		}
 		s.real[name] = made.ID
+		e.Clock.Advance(time.Millisecond) // or lists would be in any order
 	}
 	put := func(name string, index int64, letter byte) {
 		t.Helper()
@@ -220,7 +221,8 @@ func (s *exampleServer) send(t *testing.T, q exampleRequest) (*http.Response, st
 	for example, real := range s.real {
 		text = strings.ReplaceAll(text, real, example)
 	}
-	const form = "2006-01-02T15:04:05.000Z"
+	const form = "2006-01-02T15:04:05" // and some milliseconds
+	text = milliseconds.ReplaceAllString(text, "${1}")
 	text = strings.ReplaceAll(text, s.start.Format(form), "2025-01-01T00:00:00.000Z")
 	text = strings.ReplaceAll(text, s.start.Add(7*24*time.Hour).Format(form), "2025-01-08T00:00:00.000Z")
 	for _, v := range volatile {
@@ -234,6 +236,8 @@ func (s *exampleServer) send(t *testing.T, q exampleRequest) (*http.Response, st
 	})
 	return answer, text
 }
+
+var milliseconds = regexp.MustCompile(`(T[0-9:]{8})\.[0-9]{3}Z`)
 
 var someID = regexp.MustCompile(`snap-0[0-9a-f]{16}`)
 
