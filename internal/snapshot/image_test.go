@@ -130,6 +130,28 @@ func TestImageEndsEarly(t *testing.T) {
 	}
 }
 
+// Of a small range no more is read than it has.
+func TestImageReadsNoMore(t *testing.T) {
+	e := snapshottest.New(t)
+	blocks := map[int64]byte{}
+	for i := range int64(20) {
+		blocks[i] = byte(i + 1)
+	}
+	img, err := e.Service.OpenImage(t.Context(), snapshottest.Caller, makeSnapshot(t, e, 1, "", blocks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := e.Store.Stats().BlocksRead.Load()
+	for _, err := range img.Read(t.Context(), 5*block.Size-1, 2) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := e.Store.Stats().BlocksRead.Load() - before; n != 2 {
+		t.Errorf("%d blocks were read for 2 bytes, want 2", n)
+	}
+}
+
 // Images that nobody reads on from leave room for others: they have a buffer
 // each, and half of all between them for what they read ahead.
 func TestImagesLeaveRoom(t *testing.T) {
