@@ -64,6 +64,8 @@ def test_requests_ranges(image):
     parts = several.content.split(b"--" + boundary)[1:-1]
     assert [p.split(b"\r\n\r\n", 1)[1][:-2] for p in parts] == [A[:10], B[:10], A[:5]]
     assert requests.get(url, headers={"If-None-Match": tag}, timeout=20).status_code == 304
+    with requests.get(url, headers={"Range": "bytes=0-9", "If-Range": '"another"'}, stream=True, timeout=20) as whole:
+        assert (whole.status_code, int(whole.headers["Content-Length"])) == (200, GIB)
     beyond = requests.get(url, headers={"Range": f"bytes={GIB}-"}, timeout=20)
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{GIB}")
     assert beyond.json()["error"]["code"] == "VALIDATION_ERROR"
