@@ -7,7 +7,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 source test/server.sh
-export SHALE_BIN=${SHALE_BIN:-$PWD/bin/shale}
+export SHALE_BIN=$shale
 tools=$PWD/.tools/moto-5.2.1
 
 python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
@@ -16,8 +16,8 @@ python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null 
 if ! cat test/moto/requirements.txt test/moto/source.txt | cmp -s - "$tools/installed"; then
   rm -rf "$tools"
   python3 -m venv "$tools/venv"
-  fetch moto "$tools/venv/bin/pip" install --quiet --requirement test/moto/requirements.txt
-  fetch moto "$tools/venv/bin/pip" download --quiet --no-deps --no-binary moto --require-hashes --requirement test/moto/source.txt --dest "$tools"
+  fetch moto "$tools/venv/bin/pip" install --requirement test/moto/requirements.txt
+  fetch moto "$tools/venv/bin/pip" download --no-deps --no-binary moto --require-hashes --requirement test/moto/source.txt --dest "$tools"
   tar -xzf "$tools/moto-5.2.1.tar.gz" --directory "$tools" moto-5.2.1/tests
   cat test/moto/requirements.txt test/moto/source.txt >"$tools/installed"
 fi

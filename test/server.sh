@@ -3,12 +3,15 @@
 # images to put into it, and one way to say what cannot be run here. They run
 # from the root of the repository, after `make build`.
 #
+#   SHALE_BIN  the program, bin/shale unless set
+#   $shale     the same
 #   $work      a temporary folder, removed at the end
 #   $server    the process of start_server
 #   $endpoint  its address
 
 PATH=$PATH:/usr/sbin:/sbin # where e2fsprogs is, for those who are not root
 
+shale=${SHALE_BIN:-$PWD/bin/shale}
 work=$(mktemp -d)
 server=
 
@@ -40,8 +43,9 @@ fetch() {
   shift
   "$@" >"$work/fetch.log" 2>&1 && return
   unreachable='ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH' # npm
-  unreachable+='|Unknown host|[Cc]onnection refused|[Cc]onnect(ion)? timed out|Network is unreachable' # Maven, Terraform
-  unreachable+='|Failed to establish a new connection|[Nn]ame resolution|no such host' # pip, Terraform
+  unreachable+='|Unknown host|[Cc]onnection refused|[Cc]onnect(ion)? timed out|Network is unreachable' # Maven
+  unreachable+='|Failed to establish a new connection|[Nn]ame resolution|from versions: none' # pip
+  unreachable+='|no such host|could not connect to registry' # Terraform
   if grep -qE "$unreachable" "$work/fetch.log"; then
     skip "$what: the package registry cannot be reached"
   fi
@@ -52,14 +56,14 @@ fetch() {
 # start_server [FLAG...] serves a new folder and sets the environment as a user
 # does, so that clients find keys, region and address by themselves.
 start_server() {
-  bin/shale serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@" >"$work/ready" 2>"$work/server.log" &
+  "$shale" serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@" >"$work/ready" 2>"$work/server.log" &
   server=$!
   for ((i = 0; i < 600; i++)); do
     grep -q ready "$work/ready" && break
     kill -0 "$server" || exit 1
     sleep 0.1
   done
-  eval "$(bin/shale env --data-dir "$work/data")"
+  eval "$("$shale" env --data-dir "$work/data")"
   endpoint=$(sed -n 's/^endpoint_url *= *//p' "$work/data/config")
 }
 

@@ -83,7 +83,7 @@ def skip_what_is_not_served(parsed, model, **_):
     """Ends a test that asks for something that shale does not serve at all, whatever the test expects."""
     error = parsed.get("Error", {})
     code, message = error.get("Code"), error.get("Message", "")
-    if code in ("InvalidAction", "UnknownOperationException") or "X-Amz-Target" in message:
+    if code in ("InvalidAction", "UnknownOperationException", "UnsupportedOperation") or "X-Amz-Target" in message:
         pytest.skip(f"{model.name} is not served")
     if model.name == "StartSnapshot" and code == "ValidationException" and "encrypted snapshots" in message:
         pytest.skip("encrypted snapshots are not served")
