@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(items):
     chosen, used = [], set()
     for item in items:
         path, name = item.nodeid.split("::")
-        name = name.split("[")[0]
+        names = [name, name.split("[")[0]]
         patterns = SELECTION[path]
-        pattern = next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
+        pattern = next((p for p in patterns if any(fnmatch.fnmatchcase(n, p) for n in names)), None)
         if pattern is None:
             raise pytest.UsageError(f"selection.toml does not say whether to run {path}::{name}")
         used.add((path, pattern))
