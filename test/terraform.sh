@@ -41,7 +41,7 @@ answer=$(call kms --header "X-Amz-Target: TrentService.ListAliases" --header "Co
 make_images
 snapshot=$("$shale" upload "$SHALE_IMAGE" --json | sed -n 's/.*"snapshot_id": "\(.*\)".*/\1/p')
 export TF_VAR_endpoint=$endpoint TF_VAR_snapshot=$snapshot
-TF_VAR_account=$(call ec2 --data "Action=DescribeSnapshots&SnapshotId.1=$snapshot" | sed 's/.*<ownerId>\(.*\)<\/ownerId>.*/\1/')
+TF_VAR_account=$(call ec2 --data "Action=DescribeSnapshots&SnapshotId.1=$snapshot" | sed -n 's/.*<ownerId>\(.*\)<\/ownerId>.*/\1/p')
 export TF_VAR_account
 
 # apply brings the server to what the configuration says, and finds it there.
