@@ -10,7 +10,9 @@ source test/server.sh
 # maven runs without the network if what it needs was fetched before.
 maven() { mvn --batch-mode --quiet --file test/java/pom.xml "$@"; }
 
-command -v mvn >/dev/null && command -v javac >/dev/null || skip "Java: no Maven or no JDK here"
+for program in mvn javac; do
+  command -v "$program" >/dev/null || skip "Java: no $program here"
+done
 java=$(javac -version 2>&1)
 java=${java#javac }
 ((${java%%.*} >= 17)) || skip "Java: the tests need a JDK of 17 or later, here is $java"
