@@ -51,7 +51,8 @@ type bench struct {
 
 	raw, put, putCPU, dedup, zero figure
 	latency50, latency99          figure
-	get, getCPU                   figure
+	get, getCPU, image            figure
+	encryptedPut, encryptedGet    figure
 	start, diff, listing          figure
 	ready, memory                 figure
 }
@@ -63,18 +64,21 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 	b := &bench{
 		size: fullSize, source: newBlockSource(), dir: dir, shaleProgram: shaleProgram, refProgram: refProgram,
 
-		raw:       figure{title: "raw append + fdatasync of 8 MiB, one writer", unit: "MB/s"},
-		put:       figure{title: "PUT unique blocks, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.7},
-		putCPU:    figure{title: "PUT unique blocks, processor time", unit: "s/GiB", digits: 2},
-		latency50: figure{title: "PUT unique blocks, 1 connection, p50", unit: "ms", digits: 2, goal: ratioAtMost, target: 2},
-		latency99: figure{title: "PUT unique blocks, 1 connection, p99", unit: "ms", digits: 2},
-		dedup:     figure{title: "PUT blocks stored before, against the reference's unique ones", unit: "MB/s"},
-		zero:      figure{title: "PUT zero blocks, against the reference's unique ones", unit: "MB/s"},
-		get:       figure{title: "GET in random order, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
-		getCPU:    figure{title: "GET in random order, processor time", unit: "s/GiB", digits: 2},
-		listing:   figure{title: "ListSnapshotBlocks, 1 connection", unit: "entries/s"},
-		ready:     figure{title: "from start to ready", unit: "s", digits: 3, goal: valueAtMost, target: 0.5},
-		memory:    figure{title: "peak resident memory, 64 connections writing", unit: "MiB", goal: valueAtMost, target: 256},
+		raw:          figure{title: "raw append + fdatasync of 8 MiB, one writer", unit: "MB/s"},
+		put:          figure{title: "PUT unique blocks, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.7},
+		putCPU:       figure{title: "PUT unique blocks, processor time", unit: "s/GiB", digits: 2},
+		latency50:    figure{title: "PUT unique blocks, 1 connection, p50", unit: "ms", digits: 2, goal: ratioAtMost, target: 2},
+		latency99:    figure{title: "PUT unique blocks, 1 connection, p99", unit: "ms", digits: 2},
+		dedup:        figure{title: "PUT blocks stored before, against the reference's unique ones", unit: "MB/s"},
+		zero:         figure{title: "PUT zero blocks, against the reference's unique ones", unit: "MB/s"},
+		get:          figure{title: "GET in random order, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
+		getCPU:       figure{title: "GET in random order, processor time", unit: "s/GiB", digits: 2},
+		encryptedPut: figure{title: "PUT unique blocks encrypted, 16 connections, against unencrypted", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
+		encryptedGet: figure{title: "GET of encrypted blocks, 16 connections, against unencrypted", unit: "MB/s", goal: ratioAtLeast, target: 0.75},
+		listing:      figure{title: "ListSnapshotBlocks, 1 connection", unit: "entries/s"},
+		ready:        figure{title: "from start to ready", unit: "s", digits: 3, goal: valueAtMost, target: 0.5},
+		memory:       figure{title: "peak resident memory, 64 connections writing", unit: "MiB", goal: valueAtMost, target: 256},
+		image:        figure{title: "image over 1 connection, against GET over 16", unit: "MB/s", goal: ratioAtLeast, target: 0.8},
 	}
 	if quick {
 		b.size = quickSize
@@ -87,7 +91,7 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 // figures returns the figures in the order of the report.
 func (b *bench) figures() []*figure {
 	return []*figure{
-		&b.put, &b.latency50, &b.latency99, &b.get, &b.start, &b.diff, &b.memory, &b.ready,
+		&b.put, &b.latency50, &b.latency99, &b.get, &b.image, &b.encryptedPut, &b.encryptedGet, &b.start, &b.diff, &b.memory, &b.ready,
 		&b.dedup, &b.zero, &b.putCPU, &b.getCPU, &b.listing, &b.raw,
 	}
 }
@@ -102,6 +106,8 @@ var phases = []phase{
 	{"put", (*bench).measurePut},
 	{"latency", (*bench).measureLatency},
 	{"get", (*bench).measureGet},
+	{"encrypted", (*bench).measureEncrypted},
+	{"image", (*bench).measureImage},
 	{"start", (*bench).measureStart},
 	{"diff", (*bench).measureDiff},
 	{"restart", (*bench).measureRestart},

@@ -77,7 +77,7 @@ func launch(name, log string, argv ...string) (*server, error) {
 // launchShale starts shale on the data folder dir and takes the credentials
 // that it put there.
 func launchShale(program, dir, log string) (*server, error) {
-	s, err := launch("shale", log, program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	s, err := launch("shale", log, program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--anonymous")
 	if err != nil {
 		return nil, err
 	}

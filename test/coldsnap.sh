@@ -6,32 +6,15 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
+source test/server.sh
 version=0.12.0
 coldsnap=$PWD/.tools/coldsnap-$version/bin/coldsnap
-PATH=$PATH:/usr/sbin:/sbin # where e2fsprogs is, for those who are not root
 
 if [[ ! -x $coldsnap ]]; then
   cargo install --quiet --locked --root ".tools/coldsnap-$version" "coldsnap@$version"
 fi
 
-work=$(mktemp -d)
-server=
-cleanup() {
-  [[ -z $server ]] || kill "$server" 2>/dev/null || true
-  [[ -z $server ]] || wait "$server" 2>/dev/null || true
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-bin/shale serve --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
-server=$!
-for ((i = 0; i < 600; i++)); do
-  grep -q ready "$work/ready" && break
-  kill -0 "$server" || { cat "$work/log"; exit 1; }
-  sleep 0.1
-done
-eval "$(bin/shale env --data-dir "$work/data")"
-endpoint=$(sed -n 's/^endpoint_url *= *//p' "$work/data/config")
+start_server
 
 # round_trip DIR [FLAG...] uploads an image with the files of DIR, downloads it
 # and compares. coldsnap gives back whole volumes, so the image is one.

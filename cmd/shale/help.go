@@ -67,17 +67,13 @@ func printProgramHelp(w io.Writer, all []*kong.Node) error {
 }
 
 type helpCmd struct {
-	Topic string `arg:"" optional:"" name:"command" help:"The command to explain; without it, the whole."`
+	Topic []string `arg:"" optional:"" name:"command" help:"The command to explain; without it, the whole."`
 }
 
 // Run prints what --help of the topic prints.
 func (h helpCmd) Run(std streams) error {
-	args := []string{"--help"}
-	if h.Topic != "" {
-		args = []string{h.Topic, "--help"}
-	}
-	if run(args, std) != exitDone {
-		return silentError{fmt.Errorf("no help about %q", h.Topic)}
+	if run(append(slices.Clone(h.Topic), "--help"), std) != exitDone {
+		return silentError{fmt.Errorf("no help about %q", strings.Join(h.Topic, " "))}
 	}
 	return nil
 }

@@ -29,6 +29,10 @@ const (
 type commands struct {
 	Serve serveCmd `cmd:"" group:"server" help:"Serve snapshots from a folder."`
 	Env   envCmd   `cmd:"" group:"server" help:"Print what a shell needs to use a server."`
+	Key   keyCmd   `cmd:"" group:"server" help:"Exchange the root key (shale key rotate-root)."`
+
+	Account accountCmd `cmd:"" group:"server" help:"Add accounts to a server, or list them."`
+	Token   tokenCmd   `cmd:"" group:"server" help:"Make, list and revoke bearer tokens for plain HTTP clients."`
 
 	Upload   uploadCmd   `cmd:"" group:"disks" help:"Make a snapshot of a disk image."`
 	Download downloadCmd `cmd:"" group:"disks" help:"Make a disk image of a snapshot."`
@@ -89,16 +93,24 @@ func run(args []string, std streams) int {
 	// The first interrupt ends the command in order; the second, at once.
 	context.AfterFunc(ctx, stop)
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(std, command.Selected().Name, command.Run(std))
+	return report(std, path(command.Selected()), command.Run(std))
 }
 
 // commandName is the command that a parse error is about, if it got that far.
 func commandName(err error) string {
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context.Selected() != nil {
-		return parse.Context.Selected().Name
+		return path(parse.Context.Selected())
 	}
 	return ""
+}
+
+// path names a command with the one that it belongs to.
+func path(n *kong.Node) string {
+	if n.Parent == nil || n.Parent.Type == kong.ApplicationNode {
+		return n.Name
+	}
+	return path(n.Parent) + " " + n.Name
 }
 
 // report tells of an error, with the next step where one is known, and returns

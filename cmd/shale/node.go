@@ -14,10 +14,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shale/internal/bearer"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
+	"shale/internal/keyring"
+	"shale/internal/kms"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -40,14 +43,19 @@ type node struct {
 	service *snapshot.Service
 	key     catalog.AccessKey // of the default account
 	clock   *testClock
+	kms     *kms.Local   // nil if keys are kept elsewhere
+	keys    kms.Provider // kms, or what is elsewhere
 
 	stop func() // ends the background work and waits for it
 }
 
 type nodeOptions struct {
 	testControls bool
+	binTime      time.Duration // in the recycle bin; 0 for none
 	log          *slog.Logger
 	registry     *prometheus.Registry
+	rootKey      *kms.Root // nil for the one in the folder
+	kmsEndpoint  string    // URL of a KMS elsewhere; empty for the one here
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
@@ -67,6 +75,10 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
+	if n.kms != nil {
+		work.Go(func() { sweepKeys(ctx, n.kms, o.log) })
+	}
+	work.Go(func() { n.service.KeepUsage(ctx) })
 	n.stop = func() {
 		cancel()
 		work.Wait()
@@ -77,6 +89,9 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 // open opens all but the catalog.
 func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error {
 	if err := n.begin(ctx, o.testControls); err != nil {
+		return err
+	}
+	if err := n.openKeys(ctx, dir, o); err != nil {
 		return err
 	}
 	tokenKey, _, err := n.catalog.Setting(ctx, settingTokenKey, func() []byte { return random(token.KeySize) })
@@ -109,11 +124,27 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		}
 		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
+	keys, err := keyring.Open(vfs.Dir(dir.Domains()), n.keys, o.log)
+	if err != nil {
+		return errors.Join(err, medium.Close())
+	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
-		Catalog: n.catalog, Store: n.store, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
+		Catalog: n.catalog, Store: n.store, Keyring: keys, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
+		BinTime: o.binTime,
 	})
 	return nil
+}
+
+// openKeys opens the KMS, here or elsewhere.
+func (n *node) openKeys(ctx context.Context, dir *datadir.Dir, o nodeOptions) (err error) {
+	if o.kmsEndpoint != "" {
+		n.keys, err = kms.NewRemote(ctx, o.kmsEndpoint)
+		return err
+	}
+	n.kms, err = openKMS(dir, o.rootKey, n.clock.now, o.log)
+	n.keys = n.kms
+	return err
 }
 
 // begin makes the account and its key at the first start, and remembers
@@ -142,6 +173,22 @@ func (n *node) begin(ctx context.Context, testControls bool) error {
 		"a moved clock must not end what holds for real snapshots; use a fresh folder")
 }
 
+// writeClient tells AWS's clients where the server is, in the profiles of all
+// accounts.
+func (n *node) writeClient(ctx context.Context, dir *datadir.Dir, c datadir.Client) error {
+	accounts, err := n.catalog.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, a := range accounts {
+		if a.Name != defaultAccount {
+			others = append(others, a.Name)
+		}
+	}
+	return dir.WriteClient(c, others)
+}
+
 // close stops the service. Nothing may use it any more.
 func (n *node) close() error {
 	n.stop()
@@ -157,12 +204,30 @@ func (n *node) AccessKey(ctx context.Context, id string) (account, secret string
 	return k.Account, k.Secret, ok, err
 }
 
+// BearerToken implements gateway.Tokens.
+func (n *node) BearerToken(ctx context.Context, token string) (account string, ok bool, err error) {
+	id, sum, ok := bearer.Parse(token)
+	if !ok {
+		return "", false, nil
+	}
+	t, found, err := n.catalog.Bearer(ctx, id)
+	if err != nil || !found || !t.Sum.Equal(sum) {
+		return "", false, err
+	}
+	return t.Account, true, nil
+}
+
 // Clock implements gateway.TestControls.
 func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.read() }
 
 // Advance implements gateway.TestControls.
 func (n *node) Advance(ctx context.Context, d time.Duration) error {
 	n.clock.advance(d)
+	if n.kms != nil {
+		if err := n.kms.Sweep(ctx); err != nil {
+			return err
+		}
+	}
 	return n.service.Settle(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"shale/internal/bearer"
 	"shale/internal/block"
 )
 
@@ -31,6 +33,10 @@ func TestMain(m *testing.M) {
 //	                       makes a sparse image; SEED 0 writes zeros, an INDEX
 //	                       of the form A-B a run of blocks, each of its own
 //	keep NAME              sets $NAME to the stdout of the last command
+//	answer STATUS URL [TOKEN]
+//	                       gets the URL, with a bearer token if there is one,
+//	                       and fails if the answer has another status
+//	tokenid TOKEN NAME     sets $NAME to the ID in a bearer token
 //	sparse FILE            fails if FILE takes as much disk as it has bytes
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -48,6 +54,8 @@ func TestScript(t *testing.T) {
 			"restart": restartServer,
 			"image":   makeImage,
 			"keep":    keepOutput,
+			"answer":  checkAnswer,
+			"tokenid": keepTokenID,
 			"sparse":  checkSparse,
 		},
 	})
@@ -159,6 +167,37 @@ func keepOutput(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: keep NAME")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+func checkAnswer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: answer STATUS URL [TOKEN]")
+	}
+	r, err := http.NewRequest(http.MethodGet, args[1], http.NoBody)
+	ts.Check(err)
+	if len(args) == 3 {
+		r.Header.Set("Authorization", "Bearer "+args[2])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer answer.Body.Close()
+	if strconv.Itoa(answer.StatusCode) != args[0] {
+		ts.Fatalf("%s: got status %d, want %s", args[1], answer.StatusCode, args[0])
+	}
+	if challenge := answer.Header.Get("Www-Authenticate"); (challenge == "Bearer") != (args[0] == "401") {
+		ts.Fatalf("%s: the challenge is %q", args[1], challenge)
+	}
+}
+
+func keepTokenID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: tokenid TOKEN NAME")
+	}
+	id, _, ok := bearer.Parse(args[0])
+	if !ok {
+		ts.Fatalf("%s is no token", args[0])
+	}
+	ts.Setenv(args[1], id)
 }
 
 func checkSparse(ts *testscript.TestScript, neg bool, args []string) {

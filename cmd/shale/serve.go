@@ -20,11 +20,16 @@ import (
 	"shale/internal/ebs"
 	"shale/internal/ec2"
 	"shale/internal/gateway"
+	"shale/internal/kms"
 	"shale/internal/plain"
+	"shale/internal/trent"
 )
 
 // drainTime bounds how long requests may go on after SIGTERM.
 const drainTime = 20 * time.Second
+
+// maxBinDays is the longest time in the recycle bin. Spec: ec2-snapshots §9.
+const maxBinDays = 365
 
 type serveCmd struct {
 	DataDir      string    `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
@@ -33,7 +38,11 @@ type serveCmd struct {
 	Anonymous    anonymous `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
 	TestControls bool      `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
 	LogFormat    string    `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
+	RootKeyFile  string    `placeholder:"FILE" help:"File of 32 bytes that wraps the KMS keys, if it is not to be in the folder."`
+	KMSEndpoint  string    `name:"kms-endpoint" placeholder:"URL" help:"Use the KMS there, with AWS credentials of the environment, instead of the one in the folder."`
 	Verbose      bool      `short:"v" help:"Log each block that is read or written, too."`
+	//nolint:lll // a help text
+	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
 }
@@ -46,6 +55,11 @@ The key is in DIR/credentials, the address in DIR/config, as AWS's clients want
 them; "shale env" prints what a shell needs to use them. A line that begins with
 "ready" on stdout says that the server answers. SIGTERM or Ctrl-C lets requests
 in progress finish, at most 20 seconds long.
+
+The KMS keys that encrypt snapshots are in the folder, wrapped by a root key: the
+one of --root-key-file, in SHALE_ROOT_KEY (base64), in the systemd credential
+shale-root-key, or else DIR/keys/root, which the first start makes. Without it no
+encrypted snapshot can be read: keep a copy, apart from the folder's.
 
 What is acknowledged is on the disk. One process at a time can serve a folder.
 
@@ -89,6 +103,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	// All files are for the owner only, those too that SQLite makes.
 	unix.Umask(0o077)
 	log := newLogger(std.err, c.LogFormat, c.Verbose)
+	if c.RecycleBinDays < 0 || c.RecycleBinDays > maxBinDays {
+		return usagef("--recycle-bin-days %d is not a number of days from 0 to %d", c.RecycleBinDays, maxBinDays)
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -104,14 +121,24 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n, err := openNode(ctx, dir, nodeOptions{testControls: c.TestControls, log: log, registry: registry})
+	root, err := c.rootKey()
+	if err != nil {
+		return err
+	}
+	n, err := openNode(ctx, dir, nodeOptions{
+		testControls: c.TestControls, log: log, registry: registry,
+		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint,
+	})
 	if err != nil {
 		return err
 	}
 	options := gateway.Options{
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
-		Keys: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		Keys: n, Tokens: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.service.Ready, Logger: log, Registry: registry,
+	}
+	if n.kms != nil {
+		options.KMS = trent.New(n.kms)
 	}
 	if c.Anonymous != anonymousOff {
 		options.Anonymous = n.key.Account
@@ -120,7 +147,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		options.TestControls = n
 	}
 	endpoint := endpointURL(listener.Addr())
-	err = dir.WriteClient(datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
+	err = n.writeClient(ctx, dir, datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
 	if err == nil {
 		err = c.serve(ctx, listener, gateway.NewServer(gateway.New(options), log), func() {
 			fmt.Fprintf(std.out, "ready: %s (keys and address for AWS clients: eval \"$(shale env --data-dir %s)\")%s\n",
@@ -128,6 +155,20 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		}, log)
 	}
 	return errors.Join(err, n.close())
+}
+
+// rootKey gives the root key that is named, nil for the one in the folder.
+func (c *serveCmd) rootKey() (*kms.Root, error) {
+	if c.KMSEndpoint == "" {
+		return namedRoot(c.RootKeyFile)
+	}
+	if err := checkEndpoint(c.KMSEndpoint); err != nil {
+		return nil, usagef("--kms-endpoint %w", err)
+	}
+	if c.RootKeyFile != "" {
+		return nil, usagef("--root-key-file is for the KMS in the folder, and --kms-endpoint for one elsewhere: use one of them")
+	}
+	return nil, nil
 }
 
 // notices are what the ready line adds about an unusual server.

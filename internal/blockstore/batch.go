@@ -102,11 +102,10 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	frame := Frame{Entries: make([]Entry, len(records))}
 	offsets, size := layOut(records)
 	for i, r := range records {
-		e := Entry{Kind: r.kind, ID: r.id, Length: uint32(len(r.data)), Raw: r.raw, CRC: checksum(r.id, r.data)}
-		if r.data == nil {
-			e.Codec = CodecZero
+		frame.Entries[i] = Entry{
+			Kind: r.kind, Codec: r.codec(), ID: r.id, Length: uint32(len(r.data)), Raw: r.raw,
+			CRC: checksum(r.id, r.data), Sealing: r.sealing,
 		}
-		frame.Entries[i] = e
 	}
 	reserve := int64(reserveBlocks)
 	if records[0].kind == KindNode {
@@ -135,7 +134,7 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	for _, e := range frame.Entries {
 		b.commit.Stored = append(b.commit.Stored, Stored{
 			Kind: e.Kind, ID: e.ID,
-			Location: Location{Container: place.Container, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec},
+			Location: Location{Container: place.Container, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec, Sealing: e.Sealing},
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/minio/crc64nvme"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // The layout of a batch (docs/formats.md, Batch): a frame of whole pages that
@@ -31,7 +32,7 @@ import (
 //
 //	  0     1  kind: 1 block, 2 map node, 3 manifest
 //	  1     1  codec: 0 as it is, 1 zeros without a payload
-//	  2     1  cipher: 0 none
+//	  2     1  cipher: 0 none, 1 AES-256-GCM
 //	  3     1  reserved, zero
 //	  4     4  domain: 0 for the unencrypted one
 //	  8    32  id
@@ -39,9 +40,10 @@ import (
 //	 48     4  stored length in bytes
 //	 52     4  raw length in bytes
 //	 56     8  CRC-64/NVME of the id and then the payload
-//	 64    24  nonce (cipher 0: zero)
-//	 88    64  sealed digest (domain 0: zero)
-//	152     8  reserved, zero
+//	 64    12  nonce (cipher 0: zero)
+//	 76    12  reserved, zero
+//	 88    60  sealed digest (domain 0: zero)
+//	148    12  reserved, zero
 const (
 	frameMagic      = "shalefrm"
 	frameVersion    = 2
@@ -72,15 +74,34 @@ const (
 	CodecZero Codec = 1 // zeros; there is no payload
 )
 
+// A Cipher says how a payload is sealed.
+type Cipher uint8
+
+// The ciphers.
+const (
+	CipherNone Cipher = 0
+	CipherGCM  Cipher = 1 // AES-256-GCM; the stored payload ends in the tag
+)
+
+// A Sealing is what a record of an encrypted domain has beside the others.
+// One of zeros has no payload, and so no cipher and no nonce.
+type Sealing struct {
+	Domain domain.Number
+	Cipher Cipher
+	Nonce  domain.Nonce
+	Digest domain.SealedDigest
+}
+
 // An Entry describes one record of a batch.
 type Entry struct {
-	Kind   Kind
-	Codec  Codec
-	ID     block.ID
-	Offset int64  // of the payload in the container, bytes
-	Length uint32 // of the payload, bytes
-	Raw    uint32 // of the plain content, bytes
-	CRC    uint64
+	Kind    Kind
+	Codec   Codec
+	ID      block.ID
+	Offset  int64  // of the payload in the container, bytes
+	Length  uint32 // of the payload as stored, bytes
+	Raw     uint32 // of the plain content, bytes
+	CRC     uint64
+	Sealing *Sealing // nil in the unencrypted domain
 }
 
 // A Frame is the header of a batch.
@@ -138,6 +159,12 @@ func (f *Frame) encode() []byte {
 		le.PutUint32(p[48:], e.Length)
 		le.PutUint32(p[52:], e.Raw)
 		le.PutUint64(p[56:], e.CRC)
+		if s := e.Sealing; s != nil {
+			p[2] = byte(s.Cipher)
+			le.PutUint32(p[4:], uint32(s.Domain))
+			copy(p[64:76], s.Nonce[:])
+			copy(p[88:148], s.Digest[:])
+		}
 	}
 	le.PutUint32(b[20:], crc32.Checksum(b, castagnoli))
 	return b
@@ -198,13 +225,20 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 			Kind: Kind(p[0]), Codec: Codec(p[1]), ID: block.ID(p[8:40]),
 			Offset: int64(le.Uint64(p[40:])), Length: le.Uint32(p[48:]), Raw: le.Uint32(p[52:]), CRC: le.Uint64(p[56:]),
 		}
+		if d := domain.Number(le.Uint32(p[4:])); d != domain.Unencrypted {
+			e.Sealing = &Sealing{Domain: d, Cipher: Cipher(p[2]), Nonce: domain.Nonce(p[64:76]), Digest: domain.SealedDigest(p[88:148])}
+		}
 		end := e.Offset + int64(e.Length)
 		switch {
 		case e.Kind < KindBlock || e.Kind > KindManifest || e.Codec > CodecZero:
 			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d", i, e.Kind, e.Codec))
-		case !isZero(p[2:8]) || !isZero(p[64:]):
+		case p[3] != 0 || !isZero(p[76:88]) || !isZero(p[148:]):
 			return corrupt(fmt.Sprintf("entry %d: reserved bytes are set", i))
-		case e.Codec == CodecZero && e.Length != 0, e.Codec == CodecRaw && e.Length != e.Raw:
+		case e.Sealing == nil && (p[2] != 0 || !isZero(p[64:])):
+			return corrupt(fmt.Sprintf("entry %d: sealed without a domain", i))
+		case e.Sealing != nil && (e.Kind != KindBlock || e.Sealing.Cipher != cipherFor(e.Codec) || e.Codec == CodecZero && !isZero(p[64:76])):
+			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d, cipher %d", i, e.Kind, e.Codec, e.Sealing.Cipher))
+		case e.Length != storedLength(e.Codec, e.Raw, e.Sealing):
 			return corrupt(fmt.Sprintf("entry %d: stored length %d", i, e.Length))
 		case e.Raw == 0 || e.Raw > block.Size || e.Kind == KindBlock && e.Raw != block.Size:
 			return corrupt(fmt.Sprintf("entry %d: raw length %d", i, e.Raw))
@@ -217,6 +251,25 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 		return corrupt("bytes after the last entry")
 	}
 	return f, nil
+}
+
+// cipherFor is the cipher of a record of an encrypted domain in the codec.
+func cipherFor(c Codec) Cipher {
+	if c == CodecZero {
+		return CipherNone
+	}
+	return CipherGCM
+}
+
+// storedLength is the length of a payload of raw bytes as it is stored.
+func storedLength(c Codec, raw uint32, s *Sealing) uint32 {
+	switch {
+	case c == CodecZero:
+		return 0
+	case s != nil:
+		return raw + domain.Overhead
+	}
+	return raw
 }
 
 func isZero(b []byte) bool {

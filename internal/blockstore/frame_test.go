@@ -9,17 +9,27 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 )
 
-// frame is a batch of a block, a block of zeros and a node.
+// frame is a batch of a block, a block of zeros, the same two of a domain, and
+// a node.
 func frame() blockstore.Frame {
 	at := blockstore.Place{Container: 7, Offset: 3 * blockstore.PageSize, Salt: [16]byte{1, 2, 3}}
 	payloads := at.Offset + blockstore.PageSize
 	return blockstore.Frame{
-		Place: at, Length: 2*blockstore.PageSize + block.Size,
+		Place: at, Length: 3*blockstore.PageSize + block.Size,
 		Entries: []blockstore.Entry{
 			{Kind: blockstore.KindBlock, ID: block.ID{1}, Offset: payloads, Length: block.Size, Raw: block.Size, CRC: 42},
 			{Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{2}, Offset: payloads, Raw: block.Size, CRC: 43},
+			{
+				Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{4}, Offset: payloads, Raw: block.Size, CRC: 45,
+				Sealing: &blockstore.Sealing{Domain: 7, Digest: domain.SealedDigest{1, 59: 2}},
+			},
+			{
+				Kind: blockstore.KindBlock, ID: block.ID{5}, Offset: payloads, Length: block.Size + domain.Overhead, Raw: block.Size, CRC: 46,
+				Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
+			},
 			{Kind: blockstore.KindNode, ID: block.ID{3}, Offset: payloads + block.Size, Length: 56, Raw: 56, CRC: 44},
 		},
 	}

@@ -41,6 +41,9 @@ type Location struct {
 	CRC       uint64
 	Codec     Codec
 	Damaged   bool // the bytes there were bad when they were last looked at
+	// Sealing is nil in the unencrypted domain: a pointer, because most of the
+	// locations kept in memory may have none.
+	Sealing *Sealing
 }
 
 // A Stored is a record that a batch made durable.

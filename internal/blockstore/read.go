@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A DamagedError reports a record whose stored bytes are not those written.
@@ -28,24 +30,118 @@ func (e *DamagedError) Error() string {
 // Unwrap returns why the bytes could not be read.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Read fills buf, of block.Size bytes, with the block. The bytes have been
-// checked against what was written; if they differ the error is a
-// *DamagedError, the damage is recorded, and the next write of the same block
-// stores it anew. ErrNotFound if there is no such block.
-func (s *Store) Read(ctx context.Context, id block.ID, buf []byte) error {
+// Read fills buf with the block and gives its digest. key is that of the
+// block's domain, nil in the unencrypted one; buf has block.Size bytes, and
+// with a key it should have room for domain.Overhead bytes more, or the block
+// is copied. The bytes have been checked against what was written; if they
+// differ the error is a *DamagedError, the damage is recorded, and the next
+// write of the same block stores it anew. ErrNotFound if there is no such
+// block.
+func (s *Store) Read(ctx context.Context, key *domain.Key, id block.ID, buf []byte) (block.Digest, error) {
 	s.stats.BlocksRead.Add(1)
-	return s.at(ctx, id, func(loc Location) error {
-		if loc.Codec == CodecRaw && loc.Length != block.Size || loc.Codec == CodecZero && loc.Length != 0 || loc.Codec > CodecZero {
-			return s.damaged(ctx, id, loc, fmt.Sprintf("codec %d, stored length %d", loc.Codec, loc.Length), nil)
+	digest := block.Digest(id)
+	err := s.at(ctx, id, func(loc Location) (err error) {
+		if err := s.check(ctx, key, id, loc); err != nil {
+			return err
 		}
-		if err := s.read(ctx, id, loc, buf[:loc.Length]); err != nil {
+		if key != nil {
+			digest, err = s.readSealed(ctx, key, id, loc, buf)
+		} else {
+			err = s.read(ctx, id, loc, buf[:loc.Length])
+		}
+		if err != nil {
 			return err
 		}
 		if loc.Codec == CodecZero {
 			clear(buf)
 		}
-		return nil
+		return s.sound(ctx, id, loc)
 	})
+	return digest, err
+}
+
+// readSealed fills buf with a block of the key's domain, unless it is zeros,
+// and gives its digest. That a payload opens proves more than its checksum,
+// which is looked at only to tell why one does not.
+func (s *Store) readSealed(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
+	digest, err := s.openDigest(ctx, key, id, loc)
+	if err != nil {
+		return block.Digest{}, err
+	}
+	if loc.Codec == CodecZero {
+		if err := s.read(ctx, id, loc, nil); err != nil {
+			return block.Digest{}, err
+		}
+		if digest != block.ZeroDigest {
+			return block.Digest{}, s.damaged(ctx, id, loc, "it is said to be zeros, and its digest is another", nil)
+		}
+		return digest, nil
+	}
+	stored := slices.Grow(buf[:0], int(loc.Length))[:loc.Length]
+	var payload []byte
+	if err = s.medium.ReadAt(ctx, loc.Container, stored, loc.Offset); err == nil {
+		payload, err = key.OpenPayload(id, byte(loc.Codec), &loc.Sealing.Nonce, stored)
+	}
+	if err != nil {
+		if err := s.readSource(ctx, id, loc, stored); err != nil {
+			return block.Digest{}, err
+		}
+		if payload, err = key.OpenPayload(id, byte(loc.Codec), &loc.Sealing.Nonce, stored); err != nil {
+			// Its checksum is right: so it was written, or was made to fit.
+			return block.Digest{}, s.damaged(ctx, id, loc, "payload: "+err.Error(), nil)
+		}
+	}
+	if &payload[0] != &buf[0] {
+		copy(buf, payload)
+	}
+	return digest, nil
+}
+
+// openDigest opens the digest beside a location.
+func (s *Store) openDigest(ctx context.Context, key *domain.Key, id block.ID, loc Location) (block.Digest, error) {
+	digest, err := key.OpenDigest(id, &loc.Sealing.Digest)
+	if err != nil {
+		return block.Digest{}, s.damaged(ctx, id, loc, "digest: "+err.Error(), nil)
+	}
+	return digest, nil
+}
+
+// check refuses a location that no block of the key's domain can have.
+func (s *Store) check(ctx context.Context, key *domain.Key, id block.ID, loc Location) error {
+	switch number := loc.Sealing.domain(); {
+	case loc.Codec > CodecZero || loc.Length != storedLength(loc.Codec, block.Size, loc.Sealing):
+		return s.damaged(ctx, id, loc, fmt.Sprintf("codec %d, stored length %d", loc.Codec, loc.Length), nil)
+	case number != key.Number():
+		// Not the record's fault: what names it is of another domain.
+		return &DamagedError{id, loc, fmt.Sprintf("it is of domain %v, not of %v", number, key.Number()), nil}
+	case loc.Sealing != nil && loc.Sealing.Cipher != cipherFor(loc.Codec):
+		return s.damaged(ctx, id, loc, fmt.Sprintf("codec %d, cipher %d", loc.Codec, loc.Sealing.Cipher), nil)
+	}
+	return nil
+}
+
+// domain is the number of the domain.
+func (s *Sealing) domain() domain.Number {
+	if s == nil {
+		return domain.Unencrypted
+	}
+	return s.Domain
+}
+
+// Digest gives the digest of a stored block without reading it. Errors as for
+// Read.
+func (s *Store) Digest(ctx context.Context, key *domain.Key, id block.ID) (digest block.Digest, err error) {
+	if key == nil {
+		return block.Digest(id), nil
+	}
+	err = s.at(ctx, id, func(loc Location) (err error) {
+		if err := s.check(ctx, key, id, loc); err != nil {
+			return err
+		}
+		digest, err = s.openDigest(ctx, key, id, loc)
+		return err
+	})
+	return digest, err
 }
 
 // ReadNode reads a map node. The bytes are shared and must not be changed.
@@ -59,7 +155,10 @@ func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err err
 			return s.damaged(ctx, id, loc, "stored length is beyond any record's", nil)
 		}
 		node = make([]byte, loc.Length)
-		return s.read(ctx, id, loc, node)
+		if err := s.read(ctx, id, loc, node); err != nil {
+			return err
+		}
+		return s.sound(ctx, id, loc)
 	})
 	if err != nil {
 		return nil, err
@@ -103,12 +202,17 @@ func (s *Store) locate(ctx context.Context, id block.ID) (Location, bool, error)
 func (s *Store) read(ctx context.Context, id block.ID, loc Location, payload []byte) error {
 	err := s.medium.ReadAt(ctx, loc.Container, payload, loc.Offset)
 	if err == nil && checksum(id, payload) == loc.CRC {
-		return s.sound(ctx, id, loc)
+		return nil
 	}
+	return s.readSource(ctx, id, loc, payload)
+}
+
+// readSource fills payload from the location, past every cache, and checks it.
+func (s *Store) readSource(ctx context.Context, id block.ID, loc Location, payload []byte) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	err = s.medium.ReadAtSource(ctx, loc.Container, payload, loc.Offset)
+	err := s.medium.ReadAtSource(ctx, loc.Container, payload, loc.Offset)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EIO), errors.Is(err, fs.ErrNotExist):
 		return s.damaged(ctx, id, loc, err.Error(), err)
@@ -117,7 +221,7 @@ func (s *Store) read(ctx context.Context, id block.ID, loc Location, payload []b
 	case checksum(id, payload) != loc.CRC:
 		return s.damaged(ctx, id, loc, "checksum mismatch", nil)
 	}
-	return s.sound(ctx, id, loc)
+	return nil
 }
 
 // sound takes back that a record is damaged, if that was said of it: its

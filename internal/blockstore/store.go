@@ -34,7 +34,7 @@ const (
 	// bounded by who reads them.
 	queueLength = 256
 	// maxLocated bounds the locations kept in memory: about 10 MiB, for 32 GiB
-	// of blocks.
+	// of blocks; 16 MiB if all of them are encrypted.
 	maxLocated = 1 << 16
 	// maxNodes bounds the map nodes kept in memory, in bytes.
 	maxNodes = 16 << 20

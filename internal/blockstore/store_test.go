@@ -55,8 +55,8 @@ func newFixture(t testing.TB) *fixture {
 }
 
 func (f *fixture) write(index block.Index, b []byte) error {
-	w := blockstore.Write{Snapshot: f.key, Index: index, ID: sha256.Sum256(b), Data: b}
-	if w.ID == block.ID(block.ZeroDigest) {
+	w := blockstore.Write{Snapshot: f.key, Index: index, Digest: sha256.Sum256(b), Data: b}
+	if w.Digest == block.ZeroDigest {
 		w.Data = nil
 	}
 	return f.Store.Write(f.Context(), w)
@@ -73,7 +73,7 @@ func (f *fixture) mustWrite(index block.Index, b []byte) {
 func (f *fixture) read(want []byte) error {
 	f.Helper()
 	got := make([]byte, block.Size)
-	err := f.Store.Read(f.Context(), sha256.Sum256(want), got)
+	_, err := f.Store.Read(f.Context(), nil, sha256.Sum256(want), got)
 	if err == nil && !bytes.Equal(got, want) {
 		f.Error("Read gave wrong bytes")
 	}
@@ -139,7 +139,7 @@ func TestParallelWritersOfEqualBlocks(t *testing.T) {
 		wg.Go(func() { f.mustWrite(i, data(uint64(i%8)+1)) })
 	}
 	wg.Wait()
-	pending, err := f.Catalog.Pending(t.Context(), f.key, 0, 100)
+	pending, err := f.Catalog.Pending(t.Context(), &snapshot.Snapshot{Key: f.key}, 0, 100)
 	if err != nil || len(pending) != 64 {
 		t.Fatalf("%d pending blocks, %v, want 64", len(pending), err)
 	}
@@ -326,11 +326,11 @@ func TestHitThatIsNone(t *testing.T) {
 	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &forgetful{Index: f.Catalog}})
 	t.Cleanup(func() { _ = store.Close() })
 	b := data(1)
-	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, ID: sha256.Sum256(b), Data: b}); err != nil {
+	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Digest: sha256.Sum256(b), Data: b}); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, block.Size)
-	if err := store.Read(t.Context(), sha256.Sum256(b), got); err != nil || !bytes.Equal(got, b) {
+	if _, err := store.Read(t.Context(), nil, sha256.Sum256(b), got); err != nil || !bytes.Equal(got, b) {
 		t.Errorf("Read: %v", err)
 	}
 }
@@ -355,7 +355,7 @@ func TestFailedCommit(t *testing.T) {
 	index := &failing{Index: f.Catalog, err: blockstore.ErrFull}
 	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: index})
 	t.Cleanup(func() { _ = store.Close() })
-	w := blockstore.Write{Snapshot: f.key, ID: sha256.Sum256(data(1)), Data: data(1)}
+	w := blockstore.Write{Snapshot: f.key, Digest: sha256.Sum256(data(1)), Data: data(1)}
 	if err := store.Write(t.Context(), w); !errors.Is(err, blockstore.ErrFull) || store.Err() != nil {
 		t.Errorf("no room: got %v and %v, want ErrFull and a store that goes on", err, store.Err())
 	}
@@ -388,7 +388,7 @@ func TestIndexWithoutRoom(t *testing.T) {
 	t.Cleanup(func() { _ = store.Close() })
 	write := func(i int) error {
 		b := data(uint64(i) + 1)
-		return store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: block.Index(i), ID: sha256.Sum256(b), Data: b})
+		return store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: block.Index(i), Digest: sha256.Sum256(b), Data: b})
 	}
 	for i := range 2 * blockstore.MaxUncommitted / block.Size {
 		if err := write(i); !errors.Is(err, blockstore.ErrFull) {
@@ -504,7 +504,7 @@ func TestRolledBackCommit(t *testing.T) {
 	for i := range block.Index(8) {
 		wg.Go(func() {
 			b := data(uint64(i))
-			err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: i, ID: sha256.Sum256(b), Data: b})
+			err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: i, Digest: sha256.Sum256(b), Data: b})
 			if failed := errors.Is(err, blockstore.ErrRolledBack); failed != bytes.Equal(b, bad) || !failed && err != nil {
 				t.Errorf("write %d: got %v", i, err)
 			}
@@ -531,7 +531,7 @@ func TestClosedStore(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, ID: block.ID{1}, Data: data(1)}); !errors.Is(err, blockstore.ErrClosed) {
+	if err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Digest: block.Digest{1}, Data: data(1)}); !errors.Is(err, blockstore.ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
 	}
 }

@@ -5,15 +5,19 @@ import (
 	"errors"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A Write is one block on its way into a snapshot.
 type Write struct {
 	Snapshot int64 // the catalog's key of the snapshot
 	Index    block.Index
-	ID       block.ID
+	Digest   block.Digest
+	// Key is that of the snapshot's domain; nil in the unencrypted one.
+	Key *domain.Key
 	// Data has block.Size bytes, or none for a block of zeros. The store reads
-	// it until Write returns.
+	// it until Write returns; with a Key it may seal it in place, for which it
+	// should have room for domain.Overhead bytes more.
 	Data []byte
 }
 
@@ -34,7 +38,17 @@ type record struct {
 	kind Kind
 	id   block.ID
 	raw  uint32
-	data []byte // nil for zeros
+	data []byte // as stored: sealed, if it is to be; nil for zeros
+	// sealing is nil in the unencrypted domain.
+	sealing *Sealing
+}
+
+// codec is how the payload is kept.
+func (r *record) codec() Codec {
+	if r.data == nil {
+		return CodecZero
+	}
+	return CodecRaw
 }
 
 // A job is what one caller waits for: records, and the ref to record with
@@ -61,22 +75,58 @@ func (j *job) size() int64 {
 // does not return early when ctx ends, as a commit on its way cannot be
 // recalled.
 func (s *Store) Write(ctx context.Context, w Write) error {
-	ref := Ref{Snapshot: w.Snapshot, Index: w.Index, ID: w.ID}
+	ref := Ref{Snapshot: w.Snapshot, Index: w.Index, ID: w.Key.ID(w.Digest)}
 	var err error
-	if ref.Hit, err = s.holds(ctx, w.ID); err != nil {
+	if ref.Hit, err = s.holds(ctx, ref.ID); err != nil {
 		return err
 	}
+	var records []record
 	for {
 		j := &job{ref: &ref, done: make(chan error, 1)}
 		if !ref.Hit {
-			j.records = []record{{kind: KindBlock, id: w.ID, raw: block.Size, data: w.Data}}
+			if records == nil {
+				records = []record{w.record(ref.ID)}
+			}
+			j.records = records
 		}
 		if err := s.enqueue(ctx, j); !errors.Is(err, ErrMissed) {
 			return err
 		}
-		s.located.Invalidate(w.ID)
+		s.located.Invalidate(ref.ID)
 		ref.Hit = false // from the data that is still here
 	}
+}
+
+// Refer records a block in its snapshot as Write does, if the block is stored
+// already; else ErrMissed, and nothing has changed. It needs no Data.
+func (s *Store) Refer(ctx context.Context, w Write) error {
+	ref := Ref{Snapshot: w.Snapshot, Index: w.Index, ID: w.Key.ID(w.Digest)}
+	var err error
+	if ref.Hit, err = s.holds(ctx, ref.ID); err != nil {
+		return err
+	}
+	if !ref.Hit {
+		return ErrMissed
+	}
+	if err = s.enqueue(ctx, &job{ref: &ref, done: make(chan error, 1)}); errors.Is(err, ErrMissed) {
+		s.located.Invalidate(ref.ID)
+	}
+	return err
+}
+
+// record gives what is to be stored of the block. It seals in the goroutine of
+// the caller, so that as many blocks are sealed at a time as there are
+// processors, and before the one stage that writes.
+func (w *Write) record(id block.ID) record {
+	r := record{kind: KindBlock, id: id, raw: block.Size, data: w.Data}
+	if w.Key == nil {
+		return r
+	}
+	r.sealing = &Sealing{Domain: w.Key.Number(), Cipher: cipherFor(r.codec()), Digest: w.Key.SealDigest(id, w.Digest)}
+	if r.data != nil {
+		r.sealing.Nonce, r.data = w.Key.SealPayload(id, byte(r.codec()), w.Data)
+	}
+	return r
 }
 
 // WriteNodes stores map nodes, up to MaxNodes bytes of them and one more, in a

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // An AccessKey is what an account signs its requests with.
@@ -14,14 +15,23 @@ type AccessKey struct {
 	Secret  string
 }
 
-// CreateAccount adds an account and its first access key.
+// ErrAccountExists says that there is an account of the name.
+var ErrAccountExists = errors.New("there is an account of this name")
+
+// CreateAccount adds an account and its first access key, durably. The error is
+// ErrAccountExists if the name is taken.
 func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey) error {
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		now := millis(c.now())
-		if _, err := tx.ExecContext(ctx, `INSERT INTO accounts (id, name, created_ms) VALUES (?, ?, ?)`, key.Account, name, now); err != nil {
+		result, err := tx.ExecContext(ctx, `INSERT INTO accounts (id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING`,
+			key.Account, name, now)
+		if err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO access_keys (id, account, secret, created_ms) VALUES (?, ?, ?, ?)`,
+		if rows, err := result.RowsAffected(); err != nil || rows == 0 {
+			return errors.Join(ErrAccountExists, err)
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO access_keys (id, account, secret, created_ms) VALUES (?, ?, ?, ?)`,
 			key.ID, key.Account, key.Secret, now)
 		return err
 	})
@@ -29,6 +39,35 @@ func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey)
 		return fmt.Errorf("create account %s: %w", name, err)
 	}
 	return nil
+}
+
+// An Account is who owns snapshots.
+type Account struct {
+	Name      string
+	ID        string // 12 digits
+	AccessKey string // the ID of its oldest access key
+	Created   time.Time
+}
+
+// Accounts gives all accounts in the order in which they were made.
+func (c *Catalog) Accounts(ctx context.Context) ([]Account, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT a.name, a.id, a.created_ms, coalesce((SELECT k.id FROM access_keys k
+		WHERE k.account = a.id ORDER BY k.created_ms, k.id LIMIT 1), '') FROM accounts a ORDER BY a.rowid`)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	defer rows.Close()
+	var list []Account
+	for rows.Next() {
+		var a Account
+		var created int64
+		if err := rows.Scan(&a.Name, &a.ID, &created, &a.AccessKey); err != nil {
+			return nil, fmt.Errorf("list accounts: %w", err)
+		}
+		a.Created = fromMillis(created)
+		list = append(list, a)
+	}
+	return list, rows.Err()
 }
 
 // AccountKey finds the oldest access key of the account with the name.

@@ -81,21 +81,50 @@ func (e *NewerError) Error() string {
 // Open opens the database, makes it if it does not exist and brings it up to
 // date. now is the clock of deadlines.
 func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	return openOn(ctx, "", path, now)
+	register()
+	return openOn(ctx, system, path, now)
 }
 
-// openOn is Open on one of SQLite's file systems; the empty name is the real
-// one.
+// openOn is Open on one of SQLite's file systems.
 func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
-	err := create(path)
-	if err != nil {
+	if err := create(path); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
+	return openWith(ctx, system, path, now, (*Catalog).migrate)
+}
+
+// OpenBeside opens a database that a server may be using at the same time, to
+// look after its accounts and tokens; nothing else may be changed, as the server keeps
+// snapshots in memory. The database is neither made nor brought up to date:
+// the error is ErrNone if there is none, and an *OlderError or *NewerError if
+// its format is not this program's.
+func OpenBeside(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		// SQLite would throw away the log beside an empty database.
+		return nil, fmt.Errorf("open catalog %s: %w", path, ErrNone)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	register()
+	return openWith(ctx, system, path, now, (*Catalog).checkVersion)
+}
+
+// ErrNone says that there is no database.
+var ErrNone = errors.New("there is no catalog")
+
+// openWith opens a database that exists and has it made ready before it is
+// used.
+func openWith(
+	ctx context.Context, system, path string, now func() time.Time, ready func(*Catalog, context.Context, string) error,
+) (*Catalog, error) {
 	c := &Catalog{now: now, free: vfs.Dir(filepath.Dir(path)).Free}
+	var err error
 	if c.writer, err = open(system, path, writerConn, 1); err != nil {
 		return nil, err
 	}
-	if err := c.migrate(ctx, path); err != nil {
+	if err := ready(c, ctx, path); err != nil {
 		if err = c.full(err); errors.Is(err, blockstore.ErrFull) {
 			err = fmt.Errorf("open catalog %s: no space left on its disk", path)
 		}
@@ -124,10 +153,10 @@ func create(path string) error {
 }
 
 func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
-	query := url.Values{}
-	if system != "" {
-		query.Set("vfs", system)
-	}
+	query := url.Values{"vfs": {system}}
+	// A transaction that begins by reading could not go on to write if another
+	// process, one that adds an account, had written in between.
+	query.Set("_txlock", "immediate")
 	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 	db, err := driver.Open(name, init)
 	if err != nil {
@@ -154,25 +183,53 @@ func readerConn(conn *sqlite3.Conn) error {
 		PRAGMA cache_size = %d`, cachePages))
 }
 
-func (c *Catalog) migrate(ctx context.Context, path string) error {
+// An OlderError says that a database has the format of an older program.
+type OlderError struct {
+	Path              string
+	Version, Supports int64
+}
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("%s has format version %d, this program's is %d: start the server of this version on it first; nothing was changed",
+		e.Path, e.Version, e.Supports)
+}
+
+// checkVersion refuses a database whose format is not this program's.
+func (c *Catalog) checkVersion(ctx context.Context, path string) error {
+	_, version, supports, err := c.versions(ctx, path)
+	if err == nil && version < supports {
+		err = &OlderError{path, version, supports}
+	}
+	return err
+}
+
+// versions gives the format that the database has, and the newest that this
+// program can bring it to. A newer one is an error.
+func (c *Catalog) versions(ctx context.Context, path string) (p *goose.Provider, version, supports int64, err error) {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, 0, 0, err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, c.writer, dir)
-	if err != nil {
-		return fmt.Errorf("open catalog %s: %w", path, err)
+	if p, err = goose.NewProvider(goose.DialectSQLite3, c.writer, dir); err != nil {
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	if err := c.checkVersions(ctx); err != nil {
-		return fmt.Errorf("open catalog %s: %w", path, err)
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	version, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("open catalog %s: %w", path, err)
+	if version, err = p.GetDBVersion(ctx); err != nil {
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	sources := p.ListSources()
-	if supports := sources[len(sources)-1].Version; version > supports {
-		return &NewerError{path, version, supports}
+	if supports = sources[len(sources)-1].Version; version > supports {
+		return nil, 0, 0, &NewerError{path, version, supports}
+	}
+	return p, version, supports, nil
+}
+
+func (c *Catalog) migrate(ctx context.Context, path string) error {
+	p, _, _, err := c.versions(ctx, path)
+	if err != nil {
+		return err
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bring catalog %s up to date: %w", path, err)

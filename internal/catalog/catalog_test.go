@@ -92,7 +92,7 @@ func TestFlippedBitInAPage(t *testing.T) {
 			noticed++
 			continue
 		}
-		list, err := c.Pending(t.Context(), snap.Key, 0, blocks+1)
+		list, err := c.Pending(t.Context(), &snap, 0, blocks+1)
 		if err == nil && len(list) != blocks {
 			t.Errorf("byte %d: %d blocks without an error", at, len(list))
 		}
@@ -183,7 +183,20 @@ func TestReserve(t *testing.T) {
 	if _, err := c.Commit(t.Context(), &blockstore.Commit{Refs: []blockstore.Ref{{Snapshot: snap.Key}}}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Commit: got %v, want ErrFull", err)
 	}
-	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {
+	caller := snapshot.Caller{Account: account, Region: "us-east-1"}
+	if _, err := c.Share(t.Context(), caller, snap.ID, []string{snapshot.Everybody}); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("Share: got %v, want ErrFull", err)
+	}
+	if err := c.TagSnapshots(t.Context(), caller, []string{snap.ID}, []snapshot.Tag{{Key: "k"}}, 50); !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("TagSnapshots: got %v, want ErrFull", err)
+	}
+	if done, err := c.Unshare(t.Context(), caller, snap.ID, nil); err != nil || !done {
+		t.Errorf("Unshare: %v, %v", done, err)
+	}
+	if err := c.UntagSnapshots(t.Context(), caller, []string{snap.ID}, nil); err != nil {
+		t.Errorf("UntagSnapshots: %v", err)
+	}
+	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID, 0); err != nil || !done {
 		t.Errorf("Delete: %v, %v", done, err)
 	}
 }
@@ -200,7 +213,7 @@ func TestPreconditions(t *testing.T) {
 			}
 		}
 	}
-	check("finish an open one", false)(c.Finish(ctx, snap.Key, block.ID{}, 0))
+	check("finish an open one", false)(c.Finish(ctx, snap.Key, snapshot.Map{}))
 	check("seal", true)(c.Seal(ctx, snap.Key, snapshot.Claim{}))
 	check("seal again", false)(c.Seal(ctx, snap.Key, snapshot.Claim{}))
 	for i, err := range commit(t, c, snap, 0, 3) {
@@ -209,12 +222,12 @@ func TestPreconditions(t *testing.T) {
 			t.Errorf("write %d after the seal: got %v, want AlreadyCompleted", i, err)
 		}
 	}
-	check("finish", true)(c.Finish(ctx, snap.Key, block.ID{}, 0))
+	check("finish", true)(c.Finish(ctx, snap.Key, snapshot.Map{}))
 	check("fail a completed one", false)(c.Fail(ctx, snap.Key, "x"))
-	check("delete another account's", false)(c.Delete(ctx, "999999999999", "us-east-1", snap.ID))
-	check("delete in another region", false)(c.Delete(ctx, account, "eu-west-1", snap.ID))
-	check("delete", true)(c.Delete(ctx, account, "us-east-1", snap.ID))
-	check("delete again", false)(c.Delete(ctx, account, "us-east-1", snap.ID))
+	check("delete another account's", false)(c.Delete(ctx, "999999999999", "us-east-1", snap.ID, 0))
+	check("delete in another region", false)(c.Delete(ctx, account, "eu-west-1", snap.ID, 0))
+	check("delete", true)(c.Delete(ctx, account, "us-east-1", snap.ID, 0))
+	check("delete again", false)(c.Delete(ctx, account, "us-east-1", snap.ID, 0))
 	_, err := c.Create(ctx, snapshot.NewSnapshot{ParentKey: snap.Key, Snapshot: snapshot.Snapshot{
 		ID: "snap-00000000000000002", Account: account, Region: "us-east-1", VolumeSize: 1, Deadline: time.Now(),
 	}})
@@ -240,11 +253,11 @@ func TestSweep(t *testing.T) {
 	bound := start(t, c, "snap-00000000000000002", "token")
 	commit(t, c, snap, 0, 25)
 	commit(t, c, bound, 0, 5)
-	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID); err != nil || !done {
+	if done, err := c.Delete(t.Context(), account, "us-east-1", snap.ID, 0); err != nil || !done {
 		t.Fatal(done, err)
 	}
 	count := func(s snapshot.Snapshot) int {
-		list, err := c.Pending(t.Context(), s.Key, 0, 100)
+		list, err := c.Pending(t.Context(), &s, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +274,7 @@ func TestSweep(t *testing.T) {
 	if got := count(bound); got != 5 {
 		t.Errorf("an open snapshot has %d pending rows left, want 5", got)
 	}
-	if done, err := c.Delete(t.Context(), account, "us-east-1", bound.ID); err != nil || !done {
+	if done, err := c.Delete(t.Context(), account, "us-east-1", bound.ID, 0); err != nil || !done {
 		t.Fatal(done, err)
 	}
 	for _, old := range []bool{false, true} {

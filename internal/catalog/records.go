@@ -8,6 +8,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 	"shale/internal/snapshot"
 )
 
@@ -15,7 +16,10 @@ import (
 func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location, bool, error) {
 	var loc blockstore.Location
 	var crc int64 // SQL has no unsigned numbers
-	err := c.stmt.locate.QueryRowContext(ctx, id[:]).Scan(&loc.Container, &loc.Offset, &loc.Length, &crc, &loc.Codec, &loc.Damaged)
+	var sealing blockstore.Sealing
+	var nonce, digest []byte
+	err := c.stmt.locate.QueryRowContext(ctx, id[:]).Scan(&loc.Container, &loc.Offset, &loc.Length, &crc, &loc.Codec, &loc.Damaged,
+		&sealing.Domain, &sealing.Cipher, &nonce, &digest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return blockstore.Location{}, false, nil
 	}
@@ -23,7 +27,24 @@ func (c *Catalog) Locate(ctx context.Context, id block.ID) (blockstore.Location,
 		return blockstore.Location{}, false, fmt.Errorf("locate record %v: %w", id, err)
 	}
 	loc.CRC = uint64(crc)
+	if sealing.Domain == domain.Unencrypted {
+		return loc, true, nil
+	}
+	if len(nonce) != len(sealing.Nonce) || len(digest) != len(sealing.Digest) {
+		return blockstore.Location{}, false, fmt.Errorf("locate record %v: nonce of %d and sealed digest of %d bytes", id, len(nonce), len(digest))
+	}
+	sealing.Nonce, sealing.Digest = domain.Nonce(nonce), domain.SealedDigest(digest)
+	loc.Sealing = &sealing
 	return loc, true, nil
+}
+
+// sealingValues are the column values of a sealing: domain, cipher, nonce,
+// sealed digest.
+func sealingValues(s *blockstore.Sealing) (domain.Number, blockstore.Cipher, []byte, []byte) {
+	if s == nil {
+		return domain.Unencrypted, blockstore.CipherNone, nil, nil
+	}
+	return s.Domain, s.Cipher, s.Nonce[:], s.Digest[:]
 }
 
 // Commit implements blockstore.Index.
@@ -45,7 +66,9 @@ func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, er
 			for i := range b.Stored {
 				s := &b.Stored[i]
 				l := &s.Location
-				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec); err != nil {
+				domain, cipher, nonce, digest := sealingValues(l.Sealing)
+				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec,
+					domain, cipher, nonce, digest); err != nil {
 					return fmt.Errorf("record location of %v: %w", s.ID, err)
 				}
 			}

@@ -9,11 +9,16 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 	"shale/internal/snapshot"
 )
 
-// deleted is the state of a snapshot's row from its deletion until the sweep.
-const deleted = 5
+// States of a row that the service does not see: from a snapshot's deletion
+// until the sweep, and in the recycle bin.
+const (
+	deleted = 5
+	binned  = 7
+)
 
 type scanner interface{ Scan(dest ...any) error }
 
@@ -22,9 +27,10 @@ func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
 	var s snapshot.Snapshot
 	var description sql.NullString
 	var start, completed, timeout, deadline int64
-	var base, root, checksum []byte
+	var base, root, checksum, mac []byte
 	err := row.Scan(&s.Key, &s.ID, &s.Account, &s.Region, &s.State, &s.Message, &s.ParentID, &s.Lineage, &description, &s.VolumeSize,
-		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum)
+		&start, &completed, &timeout, &deadline, &base, &root, &s.BaseBlocks, &s.Blocks, &s.Claim.ChangedBlocks, &checksum,
+		&s.Domain, &s.KMSKeyARN, &mac, &s.CompletionMinutes)
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -46,7 +52,21 @@ func scanSnapshot(row scanner) (snapshot.Snapshot, error) {
 		d := block.Digest(checksum)
 		s.Claim.Aggregate = &d
 	}
+	if mac != nil {
+		if len(mac) != len(s.MAC) {
+			return snapshot.Snapshot{}, fmt.Errorf("snapshot %s: MAC of %d bytes", s.ID, len(mac))
+		}
+		s.MAC = domain.MAC(mac)
+	}
 	return s, nil
+}
+
+// macValue is the column value of a MAC: NULL for none.
+func macValue(m domain.MAC) any {
+	if m == (domain.MAC{}) {
+		return nil
+	}
+	return m[:]
 }
 
 func nullableID(b []byte) (block.ID, error) {
@@ -74,7 +94,7 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 		return kept, true, nil
 	}
 	s, err := scanSnapshot(c.stmt.snapshotByID.QueryRowContext(ctx, id))
-	if errors.Is(err, sql.ErrNoRows) || err == nil && s.State == deleted {
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (s.State == deleted || s.State == binned) {
 		return snapshot.Snapshot{}, false, nil
 	}
 	if err != nil {
@@ -129,32 +149,6 @@ func (c *completed) change() {
 	clear(c.snapshots)
 }
 
-// Tags implements snapshot.Catalog.
-func (c *Catalog) Tags(ctx context.Context, list []snapshot.Snapshot) error {
-	for i := range list {
-		if err := c.readTags(ctx, &list[i]); err != nil {
-			return fmt.Errorf("read tags of %s: %w", list[i].ID, err)
-		}
-	}
-	return nil
-}
-
-func (c *Catalog) readTags(ctx context.Context, s *snapshot.Snapshot) error {
-	rows, err := c.stmt.tags.QueryContext(ctx, s.Key, s.Account)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var t snapshot.Tag
-		if err := rows.Scan(&t.Key, &t.Value); err != nil {
-			return err
-		}
-		s.Tags = append(s.Tags, t)
-	}
-	return rows.Err()
-}
-
 // list gives the snapshots of a query over snapshotColumns.
 func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapshot.Snapshot, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, args...)
@@ -175,7 +169,7 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]snapsh
 
 // Snapshots implements snapshot.Catalog.
 func (c *Catalog) Snapshots(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.Snapshot, error) {
-	return c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state <> 5 ORDER BY start_ms, id LIMIT ?`,
+	return c.list(ctx, `account = ? AND region = ? AND (start_ms, id) > (?, ?) AND state NOT IN (5, 7) ORDER BY start_ms, id LIMIT ?`,
 		account, region, millis(after.Start), after.ID, limit)
 }
 
@@ -211,11 +205,13 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `INSERT INTO snapshots
-			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks)
-			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks,
+				domain, kms_key_arn, root_mac)
+			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15, ?16
 			WHERE ?13 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?13 AND state = 3)`,
 			s.ID, s.Account, s.Region, s.ParentID, s.Lineage, s.Description, s.VolumeSize, millis(s.StartTime),
-			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey)
+			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey,
+			s.Domain, s.KMSKeyARN, macValue(s.MAC))
 		if err != nil {
 			return err
 		}
@@ -231,11 +227,8 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 				return err
 			}
 		}
-		for i, t := range s.Tags {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value) VALUES (?, ?, ?, ?, ?)`,
-				s.Key, s.Account, i, t.Key, t.Value); err != nil {
-				return err
-			}
+		if err := putTags(ctx, tx, &s); err != nil {
+			return err
 		}
 		if n.Token == "" {
 			return nil
@@ -257,16 +250,35 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 	return s, nil
 }
 
+// putTags adds the tags of a new snapshot.
+func putTags(ctx context.Context, tx *sql.Tx, s *snapshot.Snapshot) error {
+	for i, t := range s.Tags {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value) VALUES (?, ?, ?, ?, ?)`,
+			s.Key, s.Account, i, t.Key, t.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // change runs one conditional UPDATE and reports how many rows it changed.
 func (c *Catalog) change(ctx context.Context, what, query string, args ...any) (int64, error) {
+	return c.changeThen(ctx, what, func(*sql.Tx) error { return nil }, query, args...)
+}
+
+// changeThen is change with something more to do in the same transaction, if
+// there was a row to change.
+func (c *Catalog) changeThen(ctx context.Context, what string, then func(*sql.Tx) error, query string, args ...any) (int64, error) {
 	var n int64
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, query, args...)
 		if err != nil {
 			return err
 		}
-		n, err = result.RowsAffected()
-		return err
+		if n, err = result.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return then(tx)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
@@ -287,8 +299,13 @@ func (c *Catalog) Seal(ctx context.Context, key int64, claim snapshot.Claim) (bo
 }
 
 // Pending implements snapshot.Catalog.
-func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limit int) ([]snapshot.PendingBlock, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT idx, id FROM pending WHERE snapshot = ? AND idx >= ? ORDER BY idx LIMIT ?`, key, from, limit)
+func (c *Catalog) Pending(ctx context.Context, s *snapshot.Snapshot, from block.Index, limit int) ([]snapshot.PendingBlock, error) {
+	query := `SELECT idx, id, NULL FROM pending WHERE snapshot = ? AND idx >= ? ORDER BY idx LIMIT ?`
+	if s.Encrypted() {
+		query = `SELECT p.idx, p.id, r.sealed FROM pending p LEFT JOIN records r ON r.id = p.id
+			WHERE p.snapshot = ? AND p.idx >= ? ORDER BY p.idx LIMIT ?`
+	}
+	rows, err := c.reader.QueryContext(ctx, query, s.Key, from, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list pending blocks: %w", err)
 	}
@@ -296,30 +313,38 @@ func (c *Catalog) Pending(ctx context.Context, key int64, from block.Index, limi
 	var list []snapshot.PendingBlock
 	for rows.Next() {
 		var index block.Index
-		var id sql.RawBytes
-		if err := rows.Scan(&index, &id); err != nil {
+		var id, sealed sql.RawBytes
+		if err := rows.Scan(&index, &id, &sealed); err != nil {
 			return nil, fmt.Errorf("list pending blocks: %w", err)
 		}
 		if len(id) != len(block.ID{}) {
 			return nil, fmt.Errorf("list pending blocks: block %d has an id of %d bytes", index, len(id))
 		}
-		list = append(list, snapshot.PendingBlock{Index: index, ID: block.ID(id)})
+		b := snapshot.PendingBlock{Index: index, ID: block.ID(id)}
+		if s.Encrypted() {
+			if len(sealed) != len(domain.SealedDigest{}) {
+				return nil, fmt.Errorf("list pending blocks: block %d has a sealed digest of %d bytes", index, len(sealed))
+			}
+			digest := domain.SealedDigest(sealed)
+			b.Sealed = &digest
+		}
+		list = append(list, b)
 	}
 	return list, rows.Err()
 }
 
 // Finish implements snapshot.Catalog.
-func (c *Catalog) Finish(ctx context.Context, key int64, root block.ID, blocks int64) (bool, error) {
-	n, err := c.change(ctx, "complete snapshot",
-		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
-		idValue(root), blocks, millis(c.now()), key)
+func (c *Catalog) Finish(ctx context.Context, key int64, m snapshot.Map) (bool, error) {
+	n, err := c.changeThen(ctx, "complete snapshot", c.startLock(ctx, key),
+		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, root_mac = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
+		idValue(m.Root), m.Blocks, macValue(m.MAC), millis(c.now()), key)
 	return n == 1, err
 }
 
 // Fail implements snapshot.Catalog.
 func (c *Catalog) Fail(ctx context.Context, key int64, message string) (bool, error) {
-	n, err := c.change(ctx, "fail snapshot",
-		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state = 2`, message, key)
+	n, err := c.changeThen(ctx, "fail snapshot", cancelLocks(ctx),
+		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state IN (2, 6)`, message, key)
 	return n == 1, err
 }
 
@@ -332,17 +357,38 @@ func (c *Catalog) Expire(ctx context.Context, message string) (int64, error) {
 	if err != nil || !due {
 		return 0, err
 	}
-	return c.change(ctx, "expire snapshots",
+	return c.changeThen(ctx, "expire snapshots", cancelLocks(ctx),
 		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE state = 1 AND deadline_ms <= ?`, message, now)
 }
 
 // Delete implements snapshot.Catalog.
-func (c *Catalog) Delete(ctx context.Context, account, region, id string) (bool, error) {
-	n, err := c.change(ctx, "delete snapshot",
-		`UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1 WHERE id = ? AND account = ? AND region = ? AND state <> 5`,
-		millis(c.now()), id, account, region)
+func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep time.Duration) (done bool, err error) {
+	now := c.now()
+	err = c.update(ctx, func(tx *sql.Tx) error {
+		done = false
+		if _, err := c.endLocks(ctx, tx); err != nil {
+			return err
+		}
+		if keep > 0 {
+			if done, err = bin(ctx, tx, account, region, id, now, now.Add(keep)); err != nil || done {
+				return err
+			}
+		}
+		result, err := tx.ExecContext(ctx, `UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1
+			WHERE id = ? AND account = ? AND region = ? AND state NOT IN (5, 7) AND `+notLocked,
+			millis(now), id, account, region)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		done = n == 1
+		return err
+	})
 	c.completed.change()
-	return n == 1, err
+	if err != nil {
+		return false, fmt.Errorf("delete snapshot: %w", err)
+	}
+	return done, nil
 }
 
 // Sweep implements snapshot.Catalog.

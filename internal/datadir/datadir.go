@@ -5,8 +5,11 @@
 //	DIR/lock          held by the running server; holds its process id
 //	DIR/catalog.db    the catalog (with -wal and -shm beside it)
 //	DIR/segments/     blocks and map nodes
-//	DIR/credentials   AWS shared credentials format, profile default
-//	DIR/config        AWS config format: region and endpoint_url
+//	DIR/keys/root     the root key, unless it is kept elsewhere
+//	DIR/keys/kms/     KMS keys, wrapped by it
+//	DIR/keys/domains/ the data keys of encryption domains, wrapped
+//	DIR/credentials   AWS shared credentials format: a profile for each account
+//	DIR/config        AWS config format: their region and endpoint_url
 package datadir
 
 import (
@@ -50,8 +53,10 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(filepath.Join(path, "segments")); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	for _, folder := range []string{"segments", "keys/kms", "keys/domains"} {
+		if err := makeDir(filepath.Join(path, folder)); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -135,37 +140,24 @@ func (d *Dir) Close() error { return d.lock.Close() }
 func (d *Dir) Path() string { return d.path }
 
 // Catalog is the path of the catalog's database.
-func (d *Dir) Catalog() string { return filepath.Join(d.path, "catalog.db") }
+func (d *Dir) Catalog() string { return CatalogOf(d.path) }
+
+// CatalogOf is the path of the database in the folder, whoever holds it.
+func CatalogOf(dir string) string { return filepath.Join(dir, "catalog.db") }
 
 // Segments is the path of the folder of segments.
 func (d *Dir) Segments() string { return filepath.Join(d.path, "segments") }
 
-// A Client is what AWS's clients need to know to use a server.
-type Client struct {
-	AccessKey, Secret string
-	Region            string
-	Endpoint          string // URL
-}
+// Domains is the path of the folder of encryption domains.
+func (d *Dir) Domains() string { return filepath.Join(d.path, "keys", "domains") }
 
-// Files are the paths of the two files that tell AWS's clients about the
-// server of a data folder.
-type Files struct{ Credentials, Config string }
+// Keys is the path of the folder of everything that is a key.
+func (d *Dir) Keys() string { return filepath.Join(d.path, "keys") }
 
-// FilesOf gives the paths of the files in the folder.
-func FilesOf(dir string) Files {
-	return Files{Credentials: filepath.Join(dir, "credentials"), Config: filepath.Join(dir, "config")}
-}
+// KMS is the path of the folder of KMS keys.
+func (d *Dir) KMS() string { return filepath.Join(d.path, "keys", "kms") }
 
-// WriteClient writes the two files, readable by the owner only, each replaced
-// as a whole and only if it changes.
-func (d *Dir) WriteClient(c Client) error {
-	f := FilesOf(d.path)
-	return errors.Join(
-		replace(f.Credentials, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.AccessKey, c.Secret)),
-		replace(f.Config, fmt.Sprintf("[default]\nregion = %s\nendpoint_url = %s\n", c.Region, c.Endpoint)),
-	)
-}
-
+// replace replaces a file as a whole, unless it has the text already.
 func replace(path, text string) error {
 	old, err := os.ReadFile(path)
 	if err == nil && bytes.Equal(old, []byte(text)) {

@@ -27,7 +27,9 @@ func appendStarted(b []byte, s *snapshot.Snapshot) []byte {
 	} else {
 		b = append(b, "null"...)
 	}
-	b = append(b, `,"KmsKeyArn":null,"OwnerId":`...)
+	b = append(b, `,"KmsKeyArn":`...)
+	b = appendOptional(b, s.KMSKeyARN)
+	b = append(b, `,"OwnerId":`...)
 	b = rest.AppendString(b, s.Account)
 	b = append(b, `,"ParentSnapshotId":`...)
 	b = appendOptional(b, s.ParentID)

@@ -78,8 +78,25 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithEncrypted: validation("INVALID_PARAMETER_VALUE", fixed("ParentSnapshotId and Encrypt cannot be specified together")),
 	snapshot.KeyWithoutEncryption: validation("INVALID_PARAMETER_VALUE",
 		fixed("Encrypt cannot be false when KmsKeyArn is specified")),
-	snapshot.EncryptionUnsupported: validation("INVALID_PARAMETER_VALUE",
-		fixed("This server does not serve encrypted snapshots: Encrypted must not be true and KmsKeyArn must not be specified")),
+	snapshot.EncryptionRequired: validation("INVALID_PARAMETER_VALUE",
+		fixed("Encrypted cannot be false when encryption by default is enabled")),
+	snapshot.ParentUnencrypted: validation("INVALID_PARAMETER_VALUE",
+		about("Encryption by default is enabled and the parent snapshot %s is unencrypted. Copy it to an encrypted snapshot first, and use the copy as the parent")),
+	snapshot.InvalidKey: validation("INVALID_CUSTOMER_KEY", func(e *snapshot.Error) string {
+		return "The KMS key cannot be used to encrypt this snapshot: " + e.Value
+	}),
+	snapshot.KeyNotFound: {
+		status: http.StatusNotFound, code: "ResourceNotFoundException",
+		reason: "DEPENDENCY_RESOURCE_NOT_FOUND", text: fixed("KMS key not found"),
+	},
+	snapshot.KeyRefused: validation("INVALID_DEPENDENCY_REQUEST", func(e *snapshot.Error) string {
+		return "KMS refused the request: " + e.Value
+	}),
+	snapshot.KeyThrottled: {
+		status: http.StatusBadRequest, code: "RequestThrottledException",
+		reason: "DEPENDENCY_REQUEST_THROTTLED", text: fixed("KMS is throttling requests. Reduce your request rate."),
+	},
+	snapshot.DomainLost: internal.says("The key of the snapshot's encryption domain is missing or damaged on the server."),
 	snapshot.InvalidTag: validation("INVALID_TAG", func(e *snapshot.Error) string {
 		return fmt.Sprintf("Invalid tag: %v", e.Err)
 	}),
@@ -118,6 +135,14 @@ var serviceRows = [snapshot.NumCodes]row{
 
 	snapshot.ChecksumIncomplete: validation("INVALID_PARAMETER_VALUE", checksumIncomplete),
 
+	snapshot.PublicUnsupported: validation("INVALID_SNAPSHOT_ID", fixed("Public snapshots are not supported")),
+	// No operation of this dialect shares, sets defaults, or changes tags.
+	snapshot.PublicBlocked:    validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.EncryptedPublic:  validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.DefaultKeyShared: validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.ReservedTagKey:   validation("INVALID_TAG", nil),
+	snapshot.TooManyTags:      validation("INVALID_TAG", nil),
+
 	snapshot.FirstSnapshotMissing: validation("INVALID_SNAPSHOT_ID", fixed("First snapshot should not be empty or null")),
 	snapshot.Unrelated: validation("UNRELATED_SNAPSHOTS",
 		fixed("The snapshots do not belong to one lineage and cannot be compared")),
@@ -127,6 +152,8 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidPageToken: validation("INVALID_PAGE_TOKEN", func(e *snapshot.Error) string {
 		return fmt.Sprintf("The pagination token %s is invalid.", e.Value)
 	}),
+	// Only the plain dialect shows the blocks of a pending snapshot.
+	snapshot.NotPending: validation("INVALID_SNAPSHOT_ID", nil),
 	// No operation of this dialect has filters.
 	snapshot.InvalidFilter: validation("INVALID_PARAMETER_VALUE", nil),
 
@@ -140,6 +167,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.Damaged: {status: internal.status, code: internal.code, text: func(e *snapshot.Error) string {
 		return fmt.Sprintf("Block %d of %s is damaged on the server's disk.", e.Index, e.Snapshot)
 	}},
+
+	// No operation of this dialect copies or locks.
+	snapshot.TooManyCopies: validation("INVALID_PARAMETER_VALUE", nil),
+	snapshot.Locked:        validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.LockForbidden: validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.NotLocked:     validation("INVALID_SNAPSHOT_ID", nil),
+	snapshot.NotLockable:   validation("INVALID_SNAPSHOT_ID", nil),
 }
 
 // requestRows has a row for every request that does not reach the service.

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// Bounds of a page of DescribeSnapshots. Spec: ec2-snapshots §2.
+	// Bounds of a page. Spec: ec2-snapshots §2.
 	minResults = 5
 	maxResults = 1000
 	// maxFilterValues is EC2's limit for one call. Each value is matched with
@@ -16,63 +16,51 @@ const (
 	maxFilterValues = 200
 )
 
-// decodeDescribe decodes the parameters of DescribeSnapshots, DryRun apart.
-func decodeDescribe(f form) (req snapshot.DescribeRequest, dryRun bool, err error) {
-	if dryRun, err = f.boolean("DryRun"); err != nil {
-		return req, false, err
+// decodeDescribe decodes the parameters of DescribeSnapshots.
+func decodeDescribe(f form) (req snapshot.DescribeRequest, err error) {
+	if req.MaxResults, req.NextToken, err = f.page(); err != nil {
+		return req, err
 	}
-	if err = decodePage(f, &req); err != nil {
-		return req, false, err
-	}
-	if req.Filters, err = decodeFilters(f); err != nil {
-		return req, false, err
+	if req.Filters, err = f.filters(); err != nil {
+		return req, err
 	}
 	if req.Owners, err = f.accounts("Owner", "self", "amazon"); err != nil {
-		return req, false, err
+		return req, err
 	}
 	if req.RestorableBy, err = f.accounts("RestorableBy", "self", "all"); err != nil {
-		return req, false, err
+		return req, err
 	}
-	if req.IDs, err = f.list("SnapshotId"); err != nil {
-		return req, false, err
-	}
-	for _, id := range req.IDs {
-		if err := checkID(id); err != nil {
-			return req, false, err
-		}
-	}
-	return req, dryRun, nil
+	req.IDs, err = f.snapshotIDs()
+	return req, err
 }
 
-// decodePage decodes MaxResults and NextToken. Without both, all is one page;
-// an empty token is none, as SDK users write it for the first page.
-func decodePage(f form, req *snapshot.DescribeRequest) error {
+// page decodes MaxResults and NextToken, nil where all is one page. A token
+// alone asks for the largest page; an empty one is none, as SDK users write it
+// for the first page. Spec: ec2-snapshots §2.
+func (f form) page() (limit *int64, nextToken *string, err error) {
 	token, err := f.scalar("NextToken")
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if token != "" {
-		limit := int64(maxResults)
-		req.NextToken, req.MaxResults = &token, &limit
+		nextToken, limit = &token, new(int64(maxResults))
 	}
 	s, err := f.scalar("MaxResults")
 	if err != nil || !f.has("MaxResults") {
-		return err
+		return limit, nextToken, err
 	}
 	n, err := strconv.ParseInt(s, 10, 32)
 	if err != nil {
-		return refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting an integer.", s)
+		return nil, nil, refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting an integer.", s)
 	}
 	if n < minResults {
-		return refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting a value greater than %d.", s, minResults)
+		return nil, nil, refuse(invalidValue, "Value ( %s ) for parameter maxResults is invalid. Expecting a value greater than %d.", s, minResults)
 	}
-	n = min(n, maxResults)
-	req.MaxResults = &n
-	return nil
+	return new(min(n, maxResults)), nextToken, nil
 }
 
-// decodeFilters decodes Filter.N.Name and Filter.N.Value.M.
-func decodeFilters(f form) ([]snapshot.Filter, error) {
+// filters decodes Filter.N.Name and Filter.N.Value.M.
+func (f form) filters() ([]snapshot.Filter, error) {
 	var filters []snapshot.Filter
 	total := 0
 	for _, n := range f.numbers["Filter"] {

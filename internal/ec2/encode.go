@@ -56,22 +56,32 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = appendElement(b, "progress", s.Progress())
 	b = appendElement(b, "ownerId", s.Account)
 	b = appendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10))
-	description := ""
-	if s.Description != nil {
-		description = *s.Description
+	b = appendElement(b, "description", describe(s))
+	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	if s.Encrypted() {
+		b = appendElement(b, "kmsKeyId", s.KMSKeyARN)
 	}
-	b = appendElement(b, "description", description)
-	b = appendElement(b, "encrypted", "false")
 	if len(s.Tags) > 0 {
 		b = appendTags(b, s.Tags)
 	}
 	b = appendElement(b, "storageTier", "standard")
-	b = appendElement(b, "transferType", "standard")
+	b = appendElement(b, "transferType", s.TransferType())
+	if s.CompletionMinutes > 0 {
+		b = appendElement(b, "completionDurationMinutes", strconv.FormatInt(s.CompletionMinutes, 10))
+	}
 	if s.State == snapshot.Completed {
 		b = appendElement(b, "completionTime", formatTime(s.CompletedAt))
 		b = appendElement(b, "fullSnapshotSizeInBytes", strconv.FormatInt(s.FullBytes(), 10))
 	}
 	return append(b, "</item>"...)
+}
+
+// describe gives a snapshot's description. EC2 shows an empty one for none.
+func describe(s *snapshot.Snapshot) string {
+	if s.Description == nil {
+		return ""
+	}
+	return *s.Description
 }
 
 func appendTags(b []byte, tags []snapshot.Tag) []byte {

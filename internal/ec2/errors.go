@@ -21,10 +21,14 @@ var (
 	dryRunOperation      = code{"DryRunOperation", http.StatusPreconditionFailed}
 	filterLimit          = code{"FilterLimitExceeded", http.StatusBadRequest}
 	headerTooLarge       = code{"InvalidRequest", http.StatusRequestHeaderFieldsTooLarge}
+	incorrectState       = code{"IncorrectState", http.StatusBadRequest}
 	incompleteSignature  = code{"IncompleteSignature", http.StatusBadRequest}
 	internalError        = code{"InternalError", http.StatusInternalServerError}
 	invalidAction        = code{"InvalidAction", http.StatusBadRequest}
 	invalidCombination   = code{"InvalidParameterCombination", http.StatusBadRequest}
+	invalidGrantee       = code{"InvalidAMIAttributeItemValue", http.StatusBadRequest}
+	invalidID            = code{"InvalidID", http.StatusBadRequest}
+	invalidRegion        = code{"InvalidRegion", http.StatusBadRequest}
 	invalidRequest       = code{"InvalidRequest", http.StatusBadRequest}
 	invalidValue         = code{"InvalidParameterValue", http.StatusBadRequest}
 	malformedID          = code{"InvalidSnapshotID.Malformed", http.StatusBadRequest}
@@ -33,9 +37,13 @@ var (
 	missingAction        = code{"MissingAction", http.StatusBadRequest}
 	missingCredentials   = code{"MissingAuthenticationToken", http.StatusForbidden}
 	missingParameter     = code{"MissingParameter", http.StatusBadRequest}
+	resourceLimit        = code{"ResourceLimitExceeded", http.StatusBadRequest}
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
+	notPermitted         = code{"OperationNotPermitted", http.StatusBadRequest}
+	requestLimit         = code{"RequestLimitExceeded", http.StatusServiceUnavailable}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
 	signatureMismatch    = code{"SignatureDoesNotMatch", http.StatusForbidden}
+	tagLimit             = code{"TagLimitExceeded", http.StatusBadRequest}
 	tooLarge             = code{"InvalidRequest", http.StatusRequestEntityTooLarge}
 	unauthorized         = code{"UnauthorizedOperation", http.StatusForbidden}
 	unsupportedOperation = code{"UnsupportedOperation", http.StatusBadRequest}
@@ -79,20 +87,43 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.InvalidFilter: {invalidValue, func(e *snapshot.Error) string {
 		return fmt.Sprintf("The filter '%s' is invalid", e.Field)
 	}},
+	snapshot.KeyNotFound:  {code: invalidValue},
+	snapshot.KeyRefused:   {code: invalidValue},
+	snapshot.KeyThrottled: {code: requestLimit},
+	snapshot.DomainLost:   {code: internalError},
+
 	snapshot.StorageFull:    {code: internalError},
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
 	snapshot.Throttled:      unreachable,
+
+	snapshot.PublicBlocked: {notPermitted, func(*snapshot.Error) string {
+		return "Public sharing of snapshots is blocked for this account."
+	}},
+	snapshot.EncryptedPublic: {notPermitted, func(*snapshot.Error) string {
+		return "Encrypted snapshots cannot be shared publicly."
+	}},
+	snapshot.DefaultKeyShared: {notPermitted, func(*snapshot.Error) string {
+		return "Encrypted snapshots with EBS default key cannot be shared"
+	}},
+	snapshot.InvalidKey: {invalidValue, func(*snapshot.Error) string {
+		return "The specified KMS key does not exist or cannot be used"
+	}},
+	snapshot.InvalidTag: {code: invalidValue},
+	snapshot.ReservedTagKey: {invalidValue, func(*snapshot.Error) string {
+		return "Tag keys starting with 'aws:' are reserved for internal use"
+	}},
+	snapshot.TooManyTags:       {code: tagLimit},
+	snapshot.PublicUnsupported: unreachable,
 
 	snapshot.ParentIncomplete:        unreachable,
 	snapshot.VolumeTooLarge:          unreachable,
 	snapshot.VolumeSmallerThanParent: unreachable,
 	snapshot.ParentWithKey:           unreachable,
 	snapshot.ParentWithEncrypted:     unreachable,
-	snapshot.KeyWithoutEncryption:    unreachable,
-	snapshot.EncryptionUnsupported:   unreachable,
-	snapshot.InvalidTag:              unreachable,
-	snapshot.InvalidText:             unreachable,
+	snapshot.KeyWithoutEncryption:    {code: invalidValue},
+	snapshot.EncryptionRequired:      unreachable,
+	snapshot.ParentUnencrypted:       unreachable,
 	snapshot.ClientTokenReused:       unreachable,
 	snapshot.BlockBeyondVolume:       unreachable,
 	snapshot.BodyIncomplete:          unreachable,
@@ -106,6 +137,18 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.FirstSnapshotMissing:    unreachable,
 	snapshot.Unrelated:               unreachable,
 	snapshot.InvalidBlockToken:       unreachable,
+	snapshot.NotPending:              unreachable,
+
+	snapshot.TooManyCopies: {resourceLimit, func(e *snapshot.Error) string {
+		return fmt.Sprintf("Too many snapshot copies in progress. The limit is %s for this destination region.", e.Value)
+	}},
+	snapshot.Locked: {notPermitted, func(e *snapshot.Error) string {
+		return fmt.Sprintf("The snapshot '%s' is locked and can't be deleted.", e.Snapshot)
+	}},
+	snapshot.LockForbidden: {code: notPermitted},
+	snapshot.NotLocked:     {code: incorrectState},
+	snapshot.NotLockable:   {code: incorrectState},
+	snapshot.InvalidText:   {code: invalidValue},
 }
 
 // requestRows has a code for every request that could not be understood.

@@ -11,8 +11,7 @@ func DecodeDescribe(raw string) (snapshot.DescribeRequest, error) {
 	if err != nil {
 		return snapshot.DescribeRequest{}, err
 	}
-	req, _, err := decodeDescribe(f)
-	return req, err
+	return decodeDescribe(f)
 }
 
 // Code tells what the error tables say of err.

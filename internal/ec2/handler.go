@@ -1,11 +1,12 @@
-// Package ec2 is the door of the EC2 Query operations that concern snapshots:
-// DescribeSnapshots and DeleteSnapshot in this version. It turns forms into
-// requests of the snapshot service and answers into XML (ec2-snapshots §1 to
-// §3). Which snapshots there are is the service's to say; the syntax of IDs,
-// of account numbers and of a page's size are EC2's own and are checked here.
+// Package ec2 is the door of the EC2 Query operations that concern snapshots;
+// the table in action.go names them. It turns forms into requests of the
+// snapshot service and answers into XML (ec2-snapshots §1). Which snapshots
+// there are is the service's to say; the syntax of IDs, of account numbers and
+// of a page's size are EC2's own and are checked here.
 package ec2
 
 import (
+	"context"
 	"net/http"
 
 	"shale/internal/block"
@@ -35,21 +36,30 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err != nil {
 		return err
 	}
-	action, err := f.scalar("Action")
+	name, err := f.scalar("Action")
 	if err != nil {
 		return err
 	}
-	switch action {
-	case "":
+	if name == "" {
 		return refuse(missingAction, "The request must contain the parameter Action")
-	case "DescribeSnapshots":
-		return h.describeSnapshots(w, r, c, f)
-	case "DeleteSnapshot":
-		return h.deleteSnapshot(w, r, c, f)
-	default:
-		return refuse(invalidAction, "The action %s is not valid for this web service. "+
-			"This server serves DescribeSnapshots and DeleteSnapshot.", action)
 	}
+	serve, ok := actions[name]
+	if !ok {
+		return refuse(invalidAction, "The action %s is not valid for this web service. "+
+			"This server serves EC2's operations on snapshots and their tags.", name)
+	}
+	q := query{form: f, caller: c}
+	if q.dryRun, err = f.boolean("DryRun"); err != nil {
+		return err
+	}
+	members, err := serve(h, r.Context(), &q)
+	if err != nil {
+		return err
+	}
+	b := openResponse(w, name)
+	b = append(b, members...)
+	writeXML(w, http.StatusOK, closeResponse(b, name))
+	return nil
 }
 
 // readForm reads the parameters of the query string and, of a POST, those of
@@ -73,59 +83,37 @@ func readForm(r *http.Request) (form, error) {
 }
 
 // describeSnapshots answers DescribeSnapshots. Spec: ec2-snapshots §2.
-func (h *Handler) describeSnapshots(w http.ResponseWriter, r *http.Request, c snapshot.Caller, f form) error {
-	req, dryRun, err := decodeDescribe(f)
+func (h *Handler) describeSnapshots(ctx context.Context, q *query) ([]byte, error) {
+	req, err := decodeDescribe(q.form)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	page, err := h.service.Describe(r.Context(), c, req)
+	page, err := h.service.Describe(ctx, q.caller, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if dryRun {
-		return errDryRun
+	if q.dryRun {
+		return nil, errDryRun
 	}
-	b := openResponse(w, "DescribeSnapshots")
-	b = appendSnapshots(b, &page)
-	writeXML(w, http.StatusOK, closeResponse(b, "DescribeSnapshots"))
-	return nil
+	return appendSnapshots(nil, &page), nil
 }
 
 // deleteSnapshot answers DeleteSnapshot. A dry run finds out what can be found
-// out without deleting: whether the snapshot is there and is the caller's own.
+// out without deleting: whether the snapshot is there, is the caller's own and
+// is not locked.
 // Spec: ec2-snapshots §3.
-func (h *Handler) deleteSnapshot(w http.ResponseWriter, r *http.Request, c snapshot.Caller, f form) error {
-	dryRun, err := f.boolean("DryRun")
+func (h *Handler) deleteSnapshot(ctx context.Context, q *query) ([]byte, error) {
+	id, err := q.snapshotID()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !f.has("SnapshotId") {
-		return refuse(missingParameter, "The request must contain the parameter SnapshotId")
-	}
-	id, err := f.scalar("SnapshotId")
-	if err != nil {
-		return err
-	}
-	if err := checkID(id); err != nil {
-		return err
-	}
-	if dryRun {
-		page, err := h.service.Describe(r.Context(), c, snapshot.DescribeRequest{IDs: []string{id}})
-		if err != nil {
-			return err
+	if q.dryRun {
+		if err := h.service.CheckDelete(ctx, q.caller, id); err != nil {
+			return nil, err
 		}
-		if len(page.Snapshots) != 1 || page.Snapshots[0].Account != c.Account {
-			return &snapshot.Error{Code: snapshot.NotFound, Snapshot: id}
-		}
-		return errDryRun
+		return nil, errDryRun
 	}
-	if err := h.service.Delete(r.Context(), c, id); err != nil {
-		return err
-	}
-	b := openResponse(w, "DeleteSnapshot")
-	b = append(b, "<return>true</return>"...)
-	writeXML(w, http.StatusOK, closeResponse(b, "DeleteSnapshot"))
-	return nil
+	return done(h.service.Delete(ctx, q.caller, id))
 }
 
 // writeXML sends a whole answer with the headers that EC2 sends.

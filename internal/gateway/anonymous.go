@@ -11,25 +11,29 @@ import (
 	"shale/internal/snapshot"
 )
 
-// identify establishes who sent a request of the plain dialect. There are no
-// bearer tokens in this version, so whoever shows credentials shows wrong
-// ones: they are refused and not taken for anonymous.
-// Spec: plain-json, Which dialect a request gets.
+// identify establishes who sent a request of the plain dialect: the account of
+// its bearer token, or, where that is switched on, the anonymous one. A page of
+// another origin needs a token, for it must not borrow its visitor's place in
+// the network. Spec: plain-json, Which dialect a request gets.
 func (x *exchange) identify() (snapshot.Caller, error) {
 	if err := checkHeader(x.r); err != nil {
 		return snapshot.Caller{}, err
 	}
-	if x.r.Header["Authorization"] != nil {
-		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.Missing, Detail: "the credentials are not known here"}
-	}
-	if foreignOrigin(x.r) {
+	account, given, err := x.bearer()
+	switch {
+	case err != nil:
+		return snapshot.Caller{}, err
+	case given:
+	case foreignOrigin(x.r):
 		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.ForeignOrigin}
-	}
-	if x.o.Anonymous == "" {
+	case x.o.Anonymous == "":
 		return snapshot.Caller{}, &sigv4.Error{
-			Kind:   sigv4.Missing,
-			Detail: "the request has no credentials: sign it, or let the server be started with --anonymous",
+			Kind: sigv4.Missing,
+			Detail: "the request has no credentials: send Authorization: Bearer and a token (shale token create), " +
+				"sign it, or let the server be started with --anonymous",
 		}
+	default:
+		account = x.o.Anonymous
 	}
 	region := x.o.Regions[0]
 	if r, ok := hostRegion(x.r.Host); ok {
@@ -37,7 +41,7 @@ func (x *exchange) identify() (snapshot.Caller, error) {
 			return snapshot.Caller{}, x.wrongRegion()
 		}
 	}
-	x.account = x.o.Anonymous
+	x.account = account
 	return snapshot.Caller{Account: x.account, Region: region}, nil
 }
 

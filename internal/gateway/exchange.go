@@ -37,6 +37,7 @@ type exchange struct {
 	account  string
 	quiet    bool   // a probe: nothing that an operator needs to see
 	err      error  // why it was refused
+	cut      bool   // in the middle of the answer
 	stack    []byte // of a panic
 }
 
@@ -81,9 +82,14 @@ func newRequestID() string {
 	return string(s[:])
 }
 
-// refuse tells the client err, in the shape of its dialect.
-func (x *exchange) refuse(err error) {
+// fail tells the client err, in the shape of its dialect. In the middle of an
+// answer all that can be told is that it does not end there.
+func (x *exchange) fail(err error) {
 	x.err = err
+	if x.w.status != 0 {
+		x.cut = true
+		return
+	}
 	x.door.Refuse(x.w, x.r, err)
 }
 
@@ -101,7 +107,7 @@ func (x *exchange) finish() {
 	took := time.Since(x.start)
 	x.metrics.observe(x, took)
 	x.log(took)
-	if p != nil {
+	if p != nil || x.cut {
 		panic(http.ErrAbortHandler) // cuts the connection, and says no more
 	}
 	x.linger()
@@ -149,7 +155,7 @@ func (x *exchange) log(took time.Duration) {
 	_, theirs := errors.AsType[*rest.Error](x.err)
 	switch {
 	case errors.Is(x.err, context.Canceled): // the client has left
-	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil:
+	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil, x.cut:
 		level = slog.LevelError
 	case x.quiet, x.err == nil && perBlock[x.op]:
 		level = slog.LevelDebug

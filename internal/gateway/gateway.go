@@ -27,7 +27,8 @@ import (
 type Door interface {
 	// Serve answers r on behalf of c. signed is the SHA-256 of the body that
 	// the signature covers, where the body has yet to be checked against it.
-	// It returns an error only if nothing has been written yet.
+	// If it returns an error and nothing has been written, that is for Refuse;
+	// else the answer is not all there, and the connection is cut.
 	Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, signed *block.Digest) error
 	// Refuse writes err in the door's own shape: a *snapshot.Error, a
 	// *rest.Error or a *sigv4.Error by its kind, any other as an internal one.
@@ -51,11 +52,15 @@ type TestControls interface {
 	Advance(ctx context.Context, d time.Duration) error
 }
 
-// Options say what a Gateway stands in front of. The doors, Keys and Regions
-// are required.
+// Options say what a Gateway stands in front of. EBS, EC2, Plain, Keys
+// and Regions are required.
 type Options struct {
 	EBS, EC2, Plain Door
-	Keys            Keys
+	// KMS answers X-Amz-Target: TrentService; nil if no KMS is served here.
+	KMS  Door
+	Keys Keys
+	// Tokens, if not nil, admits bearer tokens to the plain dialect.
+	Tokens Tokens
 	// Regions are those that are served; the first is the default one.
 	Regions []string
 	// Anonymous is the account of requests without credentials; empty to
@@ -117,6 +122,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := g.newExchange(w, r)
 	defer x.finish()
 	if err := x.dispatch(); err != nil {
-		x.refuse(err)
+		x.fail(err)
 	}
 }

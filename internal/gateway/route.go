@@ -79,15 +79,34 @@ func (x *exchange) action() string {
 	return ""
 }
 
-// serveTarget refuses the JSON 1.1 protocol: of the services that speak it, none
-// is served in this version.
+// serveTarget serves the JSON 1.1 protocol. Of the services that speak it only
+// KMS may be here.
 func (x *exchange) serveTarget() error {
+	if name, ok := strings.CutPrefix(x.r.Header.Get("X-Amz-Target"), "TrentService."); ok && x.o.KMS != nil {
+		return x.serveKMS(name)
+	}
 	x.door = targetRefuser{}
 	x.op = "json:unknown"
 	if !sigv4.Signed(x.r) {
 		return &sigv4.Error{Kind: sigv4.Missing}
 	}
 	return &sigv4.Error{Kind: sigv4.WrongService, Detail: "no service with X-Amz-Target is served here"}
+}
+
+func (x *exchange) serveKMS(name string) error {
+	x.door = x.o.KMS
+	x.op = "kms:" + opUnknown
+	if !sigv4.Signed(x.r) {
+		return &sigv4.Error{Kind: sigv4.Missing}
+	}
+	c, signed, err := x.authenticate("kms", false)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(kmsOperations, name) {
+		x.op = "kms:" + name
+	}
+	return x.o.KMS.Serve(x.w, x.r, c, signed)
 }
 
 // A targetRefuser tells failures in the shape of AWS's JSON 1.1 protocol.
@@ -133,8 +152,20 @@ const opUnknown = "unknown"
 // ec2Operations are the actions that logs and metrics tell apart.
 var ec2Operations = []string{
 	"CopySnapshot", "CreateSnapshot", "CreateTags", "DeleteSnapshot", "DeleteTags",
-	"DescribeSnapshotAttribute", "DescribeSnapshots", "DescribeTags",
-	"ModifySnapshotAttribute", "ResetSnapshotAttribute",
+	"DescribeLockedSnapshots", "DescribeSnapshotAttribute", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
+	"DisableEbsEncryptionByDefault", "DisableSnapshotBlockPublicAccess",
+	"EnableEbsEncryptionByDefault", "EnableSnapshotBlockPublicAccess",
+	"GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetSnapshotBlockPublicAccessState",
+	"ListSnapshotsInRecycleBin", "LockSnapshot", "ModifyEbsDefaultKmsKeyId", "ModifySnapshotAttribute", "ModifySnapshotTier",
+	"ResetEbsDefaultKmsKeyId", "ResetSnapshotAttribute", "RestoreSnapshotFromRecycleBin", "RestoreSnapshotTier", "UnlockSnapshot",
+}
+
+// kmsOperations are the operations of KMS that logs and metrics tell apart.
+var kmsOperations = []string{
+	"CancelKeyDeletion", "CreateAlias", "CreateKey", "Decrypt", "DeleteAlias", "DescribeKey", "DisableKey",
+	"EnableKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GetKeyPolicy",
+	"GetKeyRotationStatus", "ListAliases", "ListKeyPolicies", "ListKeys", "ListResourceTags", "PutKeyPolicy",
+	"ReEncrypt", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 }
 
 func ec2Operation(action string) string {

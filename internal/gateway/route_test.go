@@ -111,6 +111,34 @@ func TestPlainRegionNotServed(t *testing.T) {
 	}
 }
 
+// With a KMS, the target and the scope's service have to agree. Spec: ebs-direct §1.1.
+func TestKMS(t *testing.T) {
+	for _, tt := range []struct {
+		name, target string
+		sign         *signing
+		want, op     string
+	}{
+		{"KMS", "TrentService.ListKeys", &signing{service: "kms"}, "kms served", "kms:ListKeys"},
+		{"no operation that is known", "TrentService.Nonsense", &signing{service: "kms"}, "kms served", "kms:unknown"},
+		{"for EC2", "TrentService.ListKeys", &signing{service: "ec2"}, refused("kms", sigv4.WrongService), "kms:unknown"},
+		{"other region", "TrentService.ListKeys", &signing{service: "kms", region: "mars-1"}, refused("kms", sigv4.WrongRegion), "kms:unknown"},
+		{"unsigned", "TrentService.ListKeys", nil, refused("kms", sigv4.Missing), "kms:unknown"},
+		{"another service's target", "DynamoDB_20120810.ListTables", &signing{service: "kms"}, `{"__type":"InvalidSignatureException"`, "json:unknown"},
+	} {
+		f := newFixture(t, func(o *gateway.Options) { o.KMS = &door{name: "kms"} })
+		r := request("POST", "/", `{"secret":"bytes"}`, "X-Amz-Target: "+tt.target)
+		if tt.sign != nil {
+			sign(t, r, *tt.sign)
+		}
+		if got := f.do(r).Body.String(); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+		if log := f.log.String(); !strings.Contains(log, " op="+tt.op+" ") || strings.Contains(log, "bytes\"") {
+			t.Errorf("%s: log %s", tt.name, log)
+		}
+	}
+}
+
 // A web page must not reach an anonymous server on its visitor's loopback.
 func TestOrigin(t *testing.T) {
 	for _, tt := range []struct {

@@ -103,7 +103,7 @@ func TestEveryErrorHasARow(t *testing.T) {
 		}
 	}
 	for c := range snapshot.NumCodes {
-		fault := c == snapshot.Internal || c == snapshot.StorageFull || c == snapshot.StorageStopped || c == snapshot.Damaged
+		fault := c == snapshot.Internal || c == snapshot.StorageFull || c == snapshot.StorageStopped || c == snapshot.Damaged || c == snapshot.DomainLost
 		check(&snapshot.Error{Code: c}, fault)
 	}
 	for k := range rest.NumKinds {

@@ -38,7 +38,12 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 		b = append(b, `,"parent_snapshot_id":`...)
 		b = rest.AppendString(b, s.ParentID)
 	}
-	b = append(b, `,"encrypted":false`...)
+	b = append(b, `,"encrypted":`...)
+	b = strconv.AppendBool(b, s.Encrypted())
+	if s.Encrypted() {
+		b = append(b, `,"kms_key_arn":`...)
+		b = rest.AppendString(b, s.KMSKeyARN)
+	}
 	if len(s.Tags) > 0 {
 		b = append(b, `,"tags":`...)
 		b = appendTags(b, s.Tags)
@@ -52,6 +57,14 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = hex.AppendEncode(b, s.Root[:])
 	b = append(b, `","full_bytes":`...)
 	b = strconv.AppendInt(b, s.FullBytes(), 10)
+	if u := s.Usage; u != nil {
+		b = append(b, `,"unique_bytes":`...)
+		b = strconv.AppendInt(b, u.Unique, 10)
+		b = append(b, `,"shared_bytes":`...)
+		b = strconv.AppendInt(b, u.Shared, 10)
+		b = append(b, `,"usage_at":`...)
+		b = appendTime(b, u.CountedAt)
+	}
 	return append(b, '}')
 }
 

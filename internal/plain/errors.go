@@ -60,7 +60,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.ParentWithKey:           invalid("INVALID_PARAMETER_VALUE", "kms_key_arn"),
 	snapshot.ParentWithEncrypted:     invalid("INVALID_PARAMETER_VALUE", "encrypted"),
 	snapshot.KeyWithoutEncryption:    invalid("INVALID_PARAMETER_VALUE", "encrypted"),
-	snapshot.EncryptionUnsupported:   invalid("INVALID_PARAMETER_VALUE", "encrypted"),
+	snapshot.EncryptionRequired:      invalid("INVALID_PARAMETER_VALUE", "encrypted"),
+	snapshot.ParentUnencrypted:       invalid("INVALID_PARAMETER_VALUE", "parent_snapshot_id"),
+	snapshot.InvalidKey:              invalid("INVALID_CUSTOMER_KEY", "kms_key_arn"),
+	snapshot.KeyNotFound:             {status: http.StatusNotFound, code: notFound, reason: "DEPENDENCY_RESOURCE_NOT_FOUND"},
+	snapshot.KeyRefused:              invalid("INVALID_DEPENDENCY_REQUEST", ""),
+	snapshot.KeyThrottled:            {status: http.StatusTooManyRequests, code: throttled, reason: "DEPENDENCY_REQUEST_THROTTLED"},
+	snapshot.DomainLost:              fault,
 	snapshot.InvalidTag:              invalid("INVALID_TAG", "tags"),
 	snapshot.InvalidText:             invalid("INVALID_PARAMETER_VALUE", ""),
 	snapshot.ClientTokenReused:       {status: http.StatusConflict, code: conflict, field: "client_token"},
@@ -76,10 +82,18 @@ var serviceRows = [snapshot.NumCodes]row{
 
 	snapshot.ChecksumIncomplete: invalid("INVALID_PARAMETER_VALUE", ""),
 
+	snapshot.PublicUnsupported: invalid("INVALID_SNAPSHOT_ID", ""),
+	snapshot.PublicBlocked:     {status: http.StatusForbidden, code: accessDenied},
+	snapshot.EncryptedPublic:   invalid("INVALID_PARAMETER_VALUE", ""),
+	snapshot.DefaultKeyShared:  invalid("INVALID_PARAMETER_VALUE", ""),
+	snapshot.ReservedTagKey:    invalid("INVALID_TAG", "tags"),
+	snapshot.TooManyTags:       invalid("INVALID_TAG", "tags"),
+
 	snapshot.FirstSnapshotMissing: invalid("INVALID_SNAPSHOT_ID", "first_snapshot_id"),
 	snapshot.Unrelated:            invalid("UNRELATED_SNAPSHOTS", "first_snapshot_id"),
 	snapshot.InvalidBlockToken:    invalid("INVALID_BLOCK_TOKEN", "block_token"),
 	snapshot.InvalidPageToken:     invalid("INVALID_PAGE_TOKEN", "page_token"),
+	snapshot.NotPending:           {status: http.StatusConflict, code: conflict},
 	snapshot.InvalidFilter:        invalid("", ""),
 
 	snapshot.Throttled: {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
@@ -87,6 +101,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.StorageFull:    fault,
 	snapshot.StorageStopped: fault,
 	snapshot.Damaged:        fault,
+
+	snapshot.Locked: {status: http.StatusConflict, code: conflict},
+	// No operation of this dialect copies, locks or unlocks.
+	snapshot.TooManyCopies: {status: http.StatusConflict, code: conflict},
+	snapshot.LockForbidden: {status: http.StatusConflict, code: conflict},
+	snapshot.NotLocked:     {status: http.StatusConflict, code: conflict},
+	snapshot.NotLockable:   {status: http.StatusConflict, code: conflict},
 }
 
 // requestRows has a row for every request that does not reach the service.
@@ -142,7 +163,10 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if row.status == http.StatusUnauthorized {
 		// What would be accepted; a 401 has to name it.
-		w.Header().Set("Www-Authenticate", sigv4.Algorithm)
+		w.Header().Set("Www-Authenticate", "Bearer")
+	}
+	if e, ok := errors.AsType[*rangeError](err); ok {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", e.size))
 	}
 	if row.hangUp {
 		w.Header().Set("Connection", "close")
@@ -194,6 +218,9 @@ func explain(err error) (row, string) {
 	}
 	if e, ok := errors.AsType[*fieldError](err); ok {
 		return invalid("", e.field), e.text
+	}
+	if e, ok := errors.AsType[*rangeError](err); ok {
+		return row{status: http.StatusRequestedRangeNotSatisfiable, code: validationError, field: "range"}, e.text
 	}
 	return fault, "an error of the server's own; its log has the cause under this request_id"
 }

@@ -3,20 +3,25 @@
 // with curl. Answers are envelopes, {"success":true,"data":…}, names are in
 // snake_case and times in RFC 3339 (plain-json). It has no rules of its own
 // but the length of a page of snapshots, and none about who may call: that has
-// been settled before it is asked.
-//
-// This version serves the six operations and GET and DELETE of snapshots. The
-// dialect's other paths are refused by name.
+// been settled before it is asked. Images and streams of extents have no
+// envelope. GET /openapi.json describes it all.
 package plain
 
 import (
+	_ "embed"
 	"net/http"
-	"strings"
 
 	"shale/internal/block"
 	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
+
+// openAPI describes the dialect. It is written by hand; tests compare it with
+// what is served, and play its examples. Spec: plain-json, What this dialect
+// adds.
+//
+//go:embed openapi.json
+var openAPI []byte
 
 // A Handler serves the dialect. It has no state and is safe for concurrent
 // use.
@@ -28,12 +33,13 @@ type Handler struct {
 func New(s *snapshot.Service) *Handler { return &Handler{service: s} }
 
 // Serve answers r on behalf of c; signed is as for the other doors, and nil as
-// a rule. Serve expects the header x-amzn-RequestId to be set; it returns an
-// error, for Refuse, only if it has written nothing.
+// a rule. Serve expects the header x-amzn-RequestId to be set. Its error is
+// for Refuse if it has written nothing; else what it has written is not all,
+// and the connection has to be cut.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, signed *block.Digest) error {
 	rt, err := rest.Plain.Match(r)
 	if err != nil {
-		return unserved(r, err)
+		return err
 	}
 	if err := rest.CheckEncoding(r); err != nil {
 		return err
@@ -46,9 +52,26 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	case rest.DeleteSnapshot:
 		return h.delete(w, r, c, rt)
 	case rest.ListSnapshotBlocks:
-		if err := noState(r); err != nil {
+		pending, err := asksPending(r)
+		if err != nil {
 			return err
 		}
+		if pending {
+			return h.pending(w, r, c, rt)
+		}
+	case rest.SetTags:
+		return h.setTags(w, r, c, rt)
+	case rest.RemoveTags:
+		return h.removeTags(w, r, c, rt)
+	case rest.GetImage:
+		return h.image(w, r, c, rt)
+	case rest.ListExtents:
+		return h.extents(w, r, c, rt)
+	case rest.DiffSnapshots:
+		return h.diff(w, r, c, rt)
+	case rest.DescribeAPI:
+		rest.Send(w, http.StatusOK, "application/json", openAPI)
+		return nil
 	}
 	return codec.Serve(w, r, h.service, c, rt, signed)
 }
@@ -69,36 +92,6 @@ var codec = rest.Codec{
 	Changed:          appendChangedPage,
 	Send:             writeData,
 	ChecksumOptional: true,
-}
-
-// later are the last segments of the dialect's paths that this version does
-// not serve. Spec: plain-json, What this dialect adds.
-var later = []string{"/tags", "/image", "/extents", "/diff"}
-
-// unserved turns the unknown path of an operation that the dialect has, but
-// not yet here, into an error that says so.
-func unserved(r *http.Request, err error) error {
-	path := r.URL.EscapedPath()
-	for _, suffix := range later {
-		id, ok := strings.CutSuffix(path, suffix)
-		if id, inside := strings.CutPrefix(id, "/snapshots/"); ok && inside && id != "" && !strings.Contains(id, "/") {
-			return &rest.Error{Kind: rest.NotServed, Value: "the path " + path}
-		}
-	}
-	return err
-}
-
-// noState refuses the parameter that asks for the blocks of a pending snapshot:
-// to ignore it would answer another question than was asked.
-func noState(r *http.Request) error {
-	q, err := rest.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	if q.Has("state") {
-		return &fieldError{"state", "the query parameter state is not served by this version; without it, the blocks of a completed snapshot are listed"}
-	}
-	return nil
 }
 
 // writeData sends data, a JSON value, in the envelope of success.

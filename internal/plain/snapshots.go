@@ -46,6 +46,9 @@ func (h *Handler) describe(w http.ResponseWriter, r *http.Request, c snapshot.Ca
 	if len(page.Snapshots) != 1 {
 		return &snapshot.Error{Code: snapshot.NotFound, Snapshot: rt.SnapshotID}
 	}
+	if err := h.service.FillUsage(r.Context(), c, page.Snapshots); err != nil {
+		return err
+	}
 	writeData(w, http.StatusOK, appendSnapshot(nil, &page.Snapshots[0]))
 	return nil
 }
@@ -65,7 +68,7 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request, c snapshot.Call
 // know is an error: a misspelt filter must not list everything.
 func decodeList(q url.Values) (snapshot.DescribeRequest, error) {
 	limit := int64(MaxLimit)
-	req := snapshot.DescribeRequest{MaxResults: &limit}
+	req := snapshot.DescribeRequest{MaxResults: &limit, Owners: []string{"self"}}
 	for name, values := range q {
 		if len(values) > 1 {
 			return req, &fieldError{name, "the parameter " + name + " is given more than once"}
@@ -85,11 +88,19 @@ func decodeList(q url.Values) (snapshot.DescribeRequest, error) {
 		case name == "parent":
 			req.Filters = append(req.Filters, exactly("parent-snapshot-id", value))
 		default:
-			return req, &fieldError{name, "there is no parameter " + strconv.Quote(name) +
-				"; there are status, parent, tag:KEY, limit and cursor"}
+			return req, noParameter(name, "status, parent, tag:KEY, limit and cursor")
 		}
 	}
 	return req, nil
+}
+
+// noParameter refuses a query parameter that the path does not have.
+func noParameter(name, known string) error {
+	verb := "are"
+	if !strings.Contains(known, " ") {
+		verb = "is"
+	}
+	return &fieldError{name, "there is no parameter " + strconv.Quote(name) + "; there " + verb + " " + known}
 }
 
 // exactly is a filter for one value, in which nothing is a wildcard.

@@ -88,7 +88,7 @@ type tags []snapshot.Tag
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (t *tags) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == '{' {
-		return t.decodeObject(dec)
+		return (*tagObject)(t).UnmarshalJSONFrom(dec)
 	}
 	var list []object
 	if err := json.UnmarshalDecode(dec, &list); err != nil {
@@ -111,9 +111,12 @@ func (t *tags) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// decodeObject decodes tags written as an object, in the order given. A null
-// is the empty value, as in a list.
-func (t *tags) decodeObject(dec *jsontext.Decoder) error {
+// A tagObject is tags written as an object, in the order given. A null is the
+// empty value, as in a list.
+type tagObject []snapshot.Tag
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (t *tagObject) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if _, err := dec.ReadToken(); err != nil {
 		return err
 	}

@@ -129,6 +129,9 @@ func typeName(t reflect.Type) string {
 	case reflect.String:
 		return "a string"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "bytes in base64"
+		}
 		return "a list"
 	case reflect.Struct, reflect.Map:
 		return "an object"

@@ -30,6 +30,12 @@ const (
 	ListSnapshots
 	DescribeSnapshot
 	DeleteSnapshot
+	SetTags
+	RemoveTags
+	GetImage
+	ListExtents
+	DiffSnapshots
+	DescribeAPI
 )
 
 var operationNames = [...]string{
@@ -42,9 +48,15 @@ var operationNames = [...]string{
 	ListSnapshots:      "ListSnapshots",
 	DescribeSnapshot:   "DescribeSnapshot",
 	DeleteSnapshot:     "DeleteSnapshot",
+	SetTags:            "SetTags",
+	RemoveTags:         "RemoveTags",
+	GetImage:           "GetImage",
+	ListExtents:        "ListExtents",
+	DiffSnapshots:      "DiffSnapshots",
+	DescribeAPI:        "DescribeAPI",
 }
 
-// String returns the operation's name as AWS spells it.
+// String returns the operation's name, as AWS spells it if it has it.
 func (o Operation) String() string {
 	if o < StartSnapshot || int(o) >= len(operationNames) {
 		return "unknown"
@@ -84,6 +96,13 @@ var Plain = append(slices.Clone(AWS), Table{
 	{http.MethodGet, "/snapshots", ListSnapshots},
 	{http.MethodGet, "/snapshots/{id}", DescribeSnapshot},
 	{http.MethodDelete, "/snapshots/{id}", DeleteSnapshot},
+	{http.MethodPut, "/snapshots/{id}/tags", SetTags},
+	{http.MethodDelete, "/snapshots/{id}/tags", RemoveTags},
+	{http.MethodGet, "/snapshots/{id}/image", GetImage},
+	{http.MethodHead, "/snapshots/{id}/image", GetImage},
+	{http.MethodGet, "/snapshots/{id}/extents", ListExtents},
+	{http.MethodGet, "/snapshots/{id}/diff", DiffSnapshots},
+	{http.MethodGet, "/openapi.json", DescribeAPI},
 }...)
 
 // Match finds r's route. Without one it returns an *Error of kind UnknownPath,

@@ -102,7 +102,11 @@ func TestMatchUnknownMethod(t *testing.T) {
 		{rest.Plain, "POST", "/snapshots/snap-0", []string{"DELETE", "GET"}},
 		{rest.Plain, "DELETE", "/snapshots/snap-0/blocks/1", []string{"GET", "PUT"}},
 		{rest.Plain, "GET", "/snapshots/completion/x", []string{"POST"}},
-		{rest.Plain, "GET", "/snapshots/snap-0/tags", nil},
+		{rest.Plain, "GET", "/snapshots/snap-0/tags", []string{"DELETE", "PUT"}},
+		{rest.Plain, "DELETE", "/snapshots/snap-0/image", []string{"GET", "HEAD"}},
+		{rest.AWS, "GET", "/snapshots/snap-0/image", nil},
+		{rest.AWS, "PUT", "/snapshots/snap-0/tags", nil},
+		{rest.Plain, "GET", "/snapshots/snap-0/image/x", nil},
 	}
 	for _, tt := range tests {
 		_, err := tt.table.Match(httptest.NewRequest(tt.method, tt.path, nil))
@@ -156,12 +160,13 @@ func FuzzMatch(f *testing.F) {
 
 func TestOperationString(t *testing.T) {
 	var got []string
-	for o := rest.Operation(0); o <= rest.DeleteSnapshot+1; o++ {
+	for o := rest.Operation(0); o <= rest.DescribeAPI+1; o++ {
 		got = append(got, o.String())
 	}
 	want := []string{
 		"unknown", "StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "ListSnapshotBlocks",
-		"ListChangedBlocks", "GetSnapshotBlock", "ListSnapshots", "DescribeSnapshot", "DeleteSnapshot", "unknown",
+		"ListChangedBlocks", "GetSnapshotBlock", "ListSnapshots", "DescribeSnapshot", "DeleteSnapshot",
+		"SetTags", "RemoveTags", "GetImage", "ListExtents", "DiffSnapshots", "DescribeAPI", "unknown",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)

@@ -6,20 +6,24 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A Catalog keeps snapshots. Each method that changes something is one
 // transaction, durable on return, whose precondition the catalog itself
 // checks: of two calls that race, one is refused.
 type Catalog interface {
+	AccountSettings
+	Sharing
+	Tagging
+	Retagging
+	UsageCatalog
 	// Snapshot finds a snapshot by its ID. A deleted one is not found. Its
 	// tags are not filled in, as in all that follows.
 	Snapshot(ctx context.Context, id string) (s Snapshot, found bool, err error)
 	// Snapshots gives an account's snapshots of a region, by start time and
 	// then ID, from after the cursor on.
 	Snapshots(ctx context.Context, account, region string, after Cursor, limit int) ([]Snapshot, error)
-	// Tags fills in the owner's tags.
-	Tags(ctx context.Context, list []Snapshot) error
 	// Bound finds the request that a client token is bound to, and the
 	// snapshot as it was made, whether it has been deleted since or not.
 	Bound(ctx context.Context, account, region, token string) (request []byte, s Snapshot, found bool, err error)
@@ -33,22 +37,30 @@ type Catalog interface {
 	Completing(ctx context.Context) ([]Snapshot, error)
 	// Pending gives written blocks of a snapshot that is not completed, by
 	// index, from the index on.
-	Pending(ctx context.Context, key int64, from block.Index, limit int) ([]PendingBlock, error)
-	// Finish makes a completing snapshot completed, with its map.
-	Finish(ctx context.Context, key int64, root block.ID, blocks int64) (done bool, err error)
-	// Fail makes a completing snapshot failed, for the reason.
+	Pending(ctx context.Context, s *Snapshot, from block.Index, limit int) ([]PendingBlock, error)
+	// Finish makes a completing snapshot completed, with its map. The days of
+	// its lock begin to count.
+	Finish(ctx context.Context, key int64, m Map) (done bool, err error)
+	// Fail makes a completing snapshot, or a copy in progress, failed, for the
+	// reason. Its lock is cancelled, as by Expire.
 	Fail(ctx context.Context, key int64, message string) (done bool, err error)
 	// Expire makes the open snapshots whose time is over failed, for the
 	// reason, and says how many they were.
 	Expire(ctx context.Context, message string) (int64, error)
-	// Delete deletes a snapshot of the account's own.
-	Delete(ctx context.Context, account, region, id string) (done bool, err error)
+	// Delete deletes a snapshot of the account's own, unless a lock on it is
+	// in force. A completed one goes into the recycle bin for the time keep,
+	// if that is not 0.
+	Delete(ctx context.Context, account, region, id string, keep time.Duration) (done bool, err error)
 	// Sweep removes up to limit rows that nothing needs any more: written
 	// blocks of closed snapshots, and what is left of snapshots deleted
 	// before the time. It reports whether there may be more.
 	Sweep(ctx context.Context, deletedBefore time.Time, limit int) (more bool, err error)
 	// Err says why the catalog takes no more changes, or is nil.
 	Err() error
+
+	CopyCatalog
+	LockCatalog
+	BinCatalog
 }
 
 // ErrRaced says that a precondition, checked before, did not hold any more.
@@ -75,4 +87,14 @@ type Cursor struct {
 type PendingBlock struct {
 	Index block.Index
 	ID    block.ID
+	// Sealed is the block's digest; nil in the unencrypted domain, where the
+	// id is.
+	Sealed *domain.SealedDigest
+}
+
+// A Map is the block map of a snapshot that is completed.
+type Map struct {
+	Root   block.ID
+	Blocks int64      // under the root
+	MAC    domain.MAC // of the root; none in the unencrypted domain
 }

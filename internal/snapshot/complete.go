@@ -11,6 +11,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 )
 
 // Why a snapshot failed, in AWS's words. Spec: ebs-direct §5.1.
@@ -37,12 +38,19 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	if err != nil {
 		return 0, s.storeError(err)
 	}
+	if snap.Timeout == 0 { // a copy
+		return 0, &Error{Code: NotFound, Snapshot: snap.ID}
+	}
 	if snap.State != Open {
 		return snap.State, nil
 	}
 	claim, err := r.claim()
 	if err != nil {
 		return 0, err
+	}
+	// What is claimed cannot be verified without the key.
+	if _, err := s.writeKey(ctx, c, &snap); err != nil {
+		return 0, s.storeError(err)
 	}
 	done, err := s.catalog.Seal(ctx, snap.Key, claim)
 	if err != nil {
@@ -97,15 +105,13 @@ func (r *CompleteRequest) claim() (Claim, error) {
 // after a crash at any point: until the last transaction nothing refers to
 // what it stored.
 func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
-	w := written{hash: sha256.New()}
-	nodes := nodeWriter{store: s.store}
-	folded, err := blockmap.Fold(ctx, s.store, &nodes, snap.Base, w.entries(ctx, s.catalog, snap.Key))
-	if err == nil {
-		err = nodes.flush(ctx)
+	key, err := s.writeKey(ctx, Caller{Account: snap.Account, Region: snap.Region}, snap)
+	if err != nil {
+		return err
 	}
-	var damaged *blockstore.DamagedError
-	if isDamage(err) && (!errors.As(err, &damaged) || damaged.Err == nil) {
-		// What could not be read may be there again later; what is wrong stays so.
+	w := written{hash: sha256.New(), key: key}
+	folded, err := s.foldMap(ctx, snap, &w)
+	if lasting(err) {
 		s.log.ErrorContext(ctx, "snapshot cannot be completed", "snapshot", snap.ID, "err", err)
 		_, err = s.catalog.Fail(ctx, snap.Key, damagedParent)
 		return err
@@ -127,33 +133,67 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 		}
 		return err
 	}
-	done, err := s.catalog.Finish(ctx, snap.Key, folded.Root, snap.BaseBlocks+folded.Added)
+	m := Map{Root: folded.Root, Blocks: snap.BaseBlocks + folded.Added}
+	if key != nil {
+		m.MAC = key.MAC(domain.OwnMap, snap.ID, snap.VolumeSize, m.Root)
+	}
+	done, err := s.catalog.Finish(ctx, snap.Key, m)
 	if err == nil && done {
 		s.log.InfoContext(ctx, "snapshot completed", "snapshot", snap.ID, "written", w.count, "nodes", folded.Nodes)
 	}
 	return err
 }
 
+// lasting reports whether an error is damage that stays: what could not be read
+// may be there again later, what is wrong stays so.
+func lasting(err error) bool {
+	var damaged *blockstore.DamagedError
+	return isDamage(err) && (!errors.As(err, &damaged) || damaged.Err == nil)
+}
+
+// foldMap puts what was written to the snapshot into the map that it starts
+// from. On return the new nodes are durable.
+func (s *Service) foldMap(ctx context.Context, snap *Snapshot, w *written) (blockmap.Folded, error) {
+	if w.key != nil {
+		if err := s.verifyMap(snap, w.key); err != nil {
+			return blockmap.Folded{}, err
+		}
+	}
+	nodes := nodeWriter{store: s.store}
+	folded, err := blockmap.Fold(ctx, s.store, &nodes, snap.Base, w.entries(ctx, s.catalog, snap))
+	if err != nil {
+		return blockmap.Folded{}, err
+	}
+	return folded, nodes.flush(ctx)
+}
+
 // written runs through the blocks written to a snapshot, counting and
 // aggregating them on the way.
 type written struct {
+	key   *domain.Key // of the snapshot's domain
 	count int64
 	// hash is over the digests of the blocks, by index. Spec: ebs-direct §7.1.
 	hash hash.Hash
 }
 
-func (w *written) entries(ctx context.Context, c Catalog, key int64) iter.Seq2[blockmap.Entry, error] {
+func (w *written) entries(ctx context.Context, c Catalog, snap *Snapshot) iter.Seq2[blockmap.Entry, error] {
 	return func(yield func(blockmap.Entry, error) bool) {
 		for from := block.Index(0); ; {
-			page, err := c.Pending(ctx, key, from, pendingPage)
+			page, err := c.Pending(ctx, snap, from, pendingPage)
 			if err != nil {
 				yield(blockmap.Entry{}, err)
 				return
 			}
-			for _, b := range page {
+			for i := range page {
+				b := &page[i]
+				digest, err := b.digestOf(w.key)
+				if err != nil {
+					yield(blockmap.Entry{}, err)
+					return
+				}
 				w.count++
-				w.hash.Write(b.ID[:]) // in the unencrypted domain the digest
-				if !yield(blockmap.Entry(b), nil) {
+				w.hash.Write(digest[:])
+				if !yield(blockmap.Entry{Index: b.Index, ID: b.ID}, nil) {
 					return
 				}
 			}

@@ -3,9 +3,9 @@ package snapshot
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"shale/internal/token"
@@ -23,7 +23,7 @@ const (
 // An ID that the caller may not see fails the whole call. Pages are full but
 // for the last. Spec: ec2-snapshots §2.
 func (s *Service) Describe(ctx context.Context, c Caller, r DescribeRequest) (DescribePage, error) {
-	match, err := compile(c, &r)
+	selected, err := s.compile(c, &r)
 	if err != nil {
 		return DescribePage{}, err
 	}
@@ -31,84 +31,92 @@ func (s *Service) Describe(ctx context.Context, c Caller, r DescribeRequest) (De
 	if err != nil {
 		return DescribePage{}, err
 	}
-	limit := 0 // all
-	if r.MaxResults != nil {
-		limit = int(*r.MaxResults)
-	} else if r.NextToken != nil {
-		limit = describePage
+	limit := pageOf(r.MaxResults, r.NextToken, describePage)
+	read := describePage
+	if limit > 0 && selected.everything() {
+		read = min(read, limit+1)
+	}
+	list := func(after Cursor) ([]Snapshot, error) { return s.listVisible(ctx, selected, after, read) }
+	if len(r.IDs) > 0 {
+		read = len(r.IDs) + 1 // all at once
+		list = func(after Cursor) ([]Snapshot, error) { return s.listIDs(ctx, c, r.IDs, after, read) }
 	}
 	var page DescribePage
-	take := func(snap *Snapshot) (full bool) {
-		if !match(snap) {
-			return false
+	for {
+		found, err := list(after)
+		if err != nil {
+			return DescribePage{}, s.storeError(err)
 		}
-		if limit > 0 && len(page.Snapshots) == limit {
+		if len(found) == 0 {
+			return page, nil
+		}
+		last, whole := found[len(found)-1], len(found) < read
+		after = Cursor{last.StartTime, last.ID}
+		if found, err = selected.keep(ctx, found); err != nil {
+			return DescribePage{}, s.storeError(err)
+		}
+		page.Snapshots = append(page.Snapshots, found...)
+		if limit > 0 && len(page.Snapshots) > limit {
+			page.Snapshots = page.Snapshots[:limit]
 			last := page.Snapshots[limit-1]
 			page.NextToken = s.listToken(Cursor{last.StartTime, last.ID})
-			return true
+			return page, nil
 		}
-		page.Snapshots = append(page.Snapshots, *snap)
-		return false
+		if whole {
+			return page, nil
+		}
 	}
-	if len(r.IDs) > 0 {
-		err = s.describeIDs(ctx, c, r.IDs, after, take)
-	} else {
-		err = s.describeAll(ctx, c, after, take)
-	}
-	if err != nil {
-		return DescribePage{}, s.storeError(err)
-	}
-	return page, nil
 }
 
-func (s *Service) describeIDs(ctx context.Context, c Caller, ids []string, after Cursor, take func(*Snapshot) bool) error {
+// listIDs gives the snapshots of the IDs from after the cursor on, each once.
+// One that the caller may not see fails them all.
+func (s *Service) listIDs(ctx context.Context, c Caller, ids []string, after Cursor, limit int) ([]Snapshot, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	var list []Snapshot
 	for _, id := range slices.Compact(ids) {
-		snap, err := s.own(ctx, c, id)
+		snap, _, err := s.visible(ctx, c, id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		list = append(list, snap)
+		if place(&snap).compare(after) > 0 {
+			list = append(list, snap)
+		}
 	}
-	if err := s.catalog.Tags(ctx, list); err != nil {
-		return err
+	slices.SortFunc(list, func(a, b Snapshot) int { return place(&a).compare(place(&b)) })
+	return list[:min(limit, len(list))], nil
+}
+
+// listVisible gives snapshots that the caller may see from after the cursor on.
+func (s *Service) listVisible(ctx context.Context, sel *selection, after Cursor, limit int) (list []Snapshot, err error) {
+	c := sel.caller
+	if sel.own {
+		if list, err = s.catalog.Snapshots(ctx, c.Account, c.Region, after, limit); err != nil {
+			return nil, err
+		}
 	}
-	slices.SortFunc(list, func(a, b Snapshot) int { return compareCursors(Cursor{a.StartTime, a.ID}, Cursor{b.StartTime, b.ID}) })
+	if sel.others {
+		shared, err := s.catalog.Shared(ctx, c, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		if len(shared) > 0 {
+			list = append(list, shared...)
+			slices.SortFunc(list, func(a, b Snapshot) int { return place(&a).compare(place(&b)) })
+		}
+	}
+	list = list[:min(limit, len(list))]
 	for i := range list {
-		if compareCursors(Cursor{list[i].StartTime, list[i].ID}, after) > 0 && take(&list[i]) {
-			return nil
-		}
+		s.observe(&list[i])
 	}
-	return nil
+	return list, nil
 }
 
-func compareCursors(a, b Cursor) int {
-	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID))
-}
+// place is where a snapshot stands in a list.
+func place(s *Snapshot) Cursor { return Cursor{s.StartTime, s.ID} }
 
-func (s *Service) describeAll(ctx context.Context, c Caller, after Cursor, take func(*Snapshot) bool) error {
-	for {
-		list, err := s.catalog.Snapshots(ctx, c.Account, c.Region, after, describePage)
-		if err == nil {
-			err = s.catalog.Tags(ctx, list)
-		}
-		if err != nil {
-			return err
-		}
-		for i := range list {
-			s.observe(&list[i])
-			if take(&list[i]) {
-				return nil
-			}
-		}
-		if len(list) < describePage {
-			return nil
-		}
-		last := list[len(list)-1]
-		after = Cursor{last.StartTime, last.ID}
-	}
+func (c Cursor) compare(other Cursor) int {
+	return cmp.Or(c.Start.Compare(other.Start), cmp.Compare(c.ID, other.ID))
 }
 
 // listToken makes the token of a place in a list of snapshots.
@@ -130,19 +138,94 @@ func (s *Service) openList(t *string) (Cursor, error) {
 	return Cursor{time.UnixMilli(int64(p.First)).UTC(), makeID(p.Second)}, nil
 }
 
-// compile checks the selectors and filters and gives the test that they make.
-func compile(c Caller, r *DescribeRequest) (func(*Snapshot) bool, error) {
+// A selection is what a DescribeRequest selects of what the caller may see.
+type selection struct {
+	catalog      Catalog
+	caller       Caller
+	own, others  bool // whose snapshots can be among them
+	owners       []string
+	restorableBy []string
+	filters      []Filter // those that do not look at tags
+	tagFilters   []Filter
+}
+
+// compile checks the selectors and filters.
+func (s *Service) compile(c Caller, r *DescribeRequest) (*selection, error) {
+	sel := &selection{
+		catalog: s.catalog, caller: c, own: len(r.Owners) == 0, others: len(r.Owners) == 0,
+		owners: r.Owners, restorableBy: r.RestorableBy,
+	}
 	for _, f := range r.Filters {
 		if f.attribute() == nil {
-			return nil, &Error{Code: InvalidFilter, Field: f.Name, Err: errors.New("there is no filter of this name")}
+			return nil, &Error{Code: InvalidFilter, Field: f.Name, Err: errNoSuchFilter}
+		}
+		if strings.HasPrefix(f.Name, "tag") {
+			sel.tagFilters = append(sel.tagFilters, f)
+		} else {
+			sel.filters = append(sel.filters, f)
 		}
 	}
-	// Only own snapshots are visible: none is shared with anybody, or public.
-	owners := len(r.Owners) == 0 || slices.Contains(r.Owners, "self") || slices.Contains(r.Owners, c.Account)
-	restorable := len(r.RestorableBy) == 0 || slices.Contains(r.RestorableBy, "self") || slices.Contains(r.RestorableBy, c.Account)
-	return func(s *Snapshot) bool {
-		return owners && restorable && !slices.ContainsFunc(r.Filters, func(f Filter) bool { return !f.match(s) })
-	}, nil
+	for _, owner := range r.Owners {
+		if owner == "self" || owner == c.Account {
+			sel.own = true
+		} else {
+			sel.others = true
+		}
+	}
+	return sel, nil
+}
+
+// everything reports whether nothing that is listed is then left out.
+func (sel *selection) everything() bool {
+	return (len(sel.owners) == 0 || !sel.others) && len(sel.restorableBy) == 0 && len(sel.filters) == 0 && len(sel.tagFilters) == 0
+}
+
+// keep keeps what is selected, with the caller's tags. What costs a look-up in
+// the catalog comes last, and once for all.
+func (sel *selection) keep(ctx context.Context, list []Snapshot) ([]Snapshot, error) {
+	for i := range list {
+		if list[i].Account != sel.caller.Account {
+			list[i].ParentID = "" // the owner's affair
+		}
+	}
+	list = slices.DeleteFunc(list, func(s Snapshot) bool { return !sel.owned(&s) || !matchAll(sel.filters, &s) })
+	if len(sel.restorableBy) > 0 {
+		grants, err := sel.catalog.Grants(ctx, list, append([]string{sel.caller.Account, Everybody}, sel.restorableBy...))
+		if err != nil {
+			return nil, err
+		}
+		list = slices.DeleteFunc(list, func(s Snapshot) bool { return !sel.restorable(&s, grants[s.Key]) })
+	}
+	if err := sel.catalog.Tags(ctx, sel.caller.Account, list); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(s Snapshot) bool { return !matchAll(sel.tagFilters, &s) }), nil
+}
+
+func (sel *selection) owned(s *Snapshot) bool {
+	return len(sel.owners) == 0 || slices.Contains(sel.owners, s.Account) ||
+		s.Account == sel.caller.Account && slices.Contains(sel.owners, "self")
+}
+
+// restorable reports whether a snapshot shared with the accounts is one that
+// any of restorableBy asks for: the caller's own and those shared with it, the
+// public ones, or the caller's own that it shares with another.
+// Spec: ec2-snapshots §2.
+func (sel *selection) restorable(s *Snapshot, grants []string) bool {
+	mine := s.Account == sel.caller.Account
+	return slices.ContainsFunc(sel.restorableBy, func(by string) bool {
+		switch by {
+		case "self", sel.caller.Account:
+			return mine || slices.Contains(grants, sel.caller.Account)
+		case Everybody:
+			return slices.Contains(grants, Everybody)
+		}
+		return mine && slices.Contains(grants, by)
+	})
+}
+
+func matchAll(filters []Filter, s *Snapshot) bool {
+	return !slices.ContainsFunc(filters, func(f Filter) bool { return !f.match(s) })
 }
 
 // Progress is how far a snapshot is, as the wire shows it: nothing until it is
@@ -152,6 +235,15 @@ func (s *Snapshot) Progress() string {
 		return "100%"
 	}
 	return "0%"
+}
+
+// TransferType is how a snapshot's data gets where it is stored, as the wire
+// spells it. Spec: ec2-snapshots §5.
+func (s *Snapshot) TransferType() string {
+	if s.CompletionMinutes > 0 {
+		return "time-based"
+	}
+	return "standard"
 }
 
 // VolumeID is what AWS shows for a snapshot made without a volume.
@@ -170,7 +262,7 @@ var attributes = map[string]func(*Snapshot) []string{
 		}
 		return []string{*s.Description}
 	},
-	"encrypted":          func(*Snapshot) []string { return []string{"false"} },
+	"encrypted":          func(s *Snapshot) []string { return []string{strconv.FormatBool(s.Encrypted())} },
 	"owner-alias":        func(*Snapshot) []string { return nil },
 	"owner-id":           func(s *Snapshot) []string { return []string{s.Account} },
 	"parent-snapshot-id": func(s *Snapshot) []string { return []string{s.ParentID} }, // shale's own
@@ -179,7 +271,7 @@ var attributes = map[string]func(*Snapshot) []string{
 	"start-time":         func(s *Snapshot) []string { return []string{s.StartTime.Format(TimeFormat)} },
 	"status":             func(s *Snapshot) []string { return []string{s.State.String()} },
 	"storage-tier":       func(*Snapshot) []string { return []string{"standard"} },
-	"transfer-type":      func(*Snapshot) []string { return []string{"standard"} },
+	"transfer-type":      func(s *Snapshot) []string { return []string{s.TransferType()} },
 	"volume-id":          func(*Snapshot) []string { return []string{VolumeID} },
 	"volume-size":        func(s *Snapshot) []string { return []string{strconv.FormatInt(s.VolumeSize, 10)} },
 	"tag-key": func(s *Snapshot) []string {

@@ -33,8 +33,26 @@ const (
 	ParentWithEncrypted
 	// KeyWithoutEncryption: a KMS key given with Encrypted=false.
 	KeyWithoutEncryption
-	// EncryptionUnsupported: this server has no keys to encrypt with.
-	EncryptionUnsupported
+	// EncryptionRequired: Encrypted=false, while the account encrypts all new
+	// snapshots.
+	EncryptionRequired
+	// ParentUnencrypted: a child of the unencrypted Error.Snapshot, while the
+	// account encrypts all new snapshots.
+	ParentUnencrypted
+	// InvalidKey: the KMS key named is none that can encrypt this snapshot.
+	// Error.Value says why, in the words of the KMS, for the caller only.
+	InvalidKey
+	// KeyNotFound: a KMS key is not there, or not for this caller. Error.Value
+	// as above.
+	KeyNotFound
+	// KeyRefused: a KMS key cannot be used, as it is or by this caller.
+	// Error.Value as above.
+	KeyRefused
+	// KeyThrottled: the KMS is asked too much; try again.
+	KeyThrottled
+	// DomainLost: the server has no data key any more to read or write the
+	// snapshot with.
+	DomainLost
 	// InvalidTag: Error.Err says which tag and why.
 	InvalidTag
 	// InvalidText: Error.Field holds a character that XML cannot carry.
@@ -61,6 +79,20 @@ const (
 	// Error.Field (checksum, checksumAlgorithm, checksumAggregationMethod) is
 	// missing while another is there.
 	ChecksumIncomplete
+	// PublicUnsupported: another's public snapshot, whose blocks cannot be
+	// read. Error.Snapshot.
+	PublicUnsupported
+	// PublicBlocked: the account blocks public access.
+	PublicBlocked
+	// EncryptedPublic: an encrypted snapshot cannot be public.
+	EncryptedPublic
+	// DefaultKeyShared: a snapshot under a key that AWS manages cannot be
+	// shared.
+	DefaultKeyShared
+	// ReservedTagKey: the key begins with "aws:".
+	ReservedTagKey
+	// TooManyTags: more of an account's tags than a snapshot can have.
+	TooManyTags
 	// FirstSnapshotMissing: ListChangedBlocks without a first snapshot.
 	FirstSnapshotMissing
 	// Unrelated: the two snapshots are not of one lineage.
@@ -69,6 +101,9 @@ const (
 	InvalidBlockToken
 	// InvalidPageToken: Error.Value is the token.
 	InvalidPageToken
+	// NotPending: the written blocks of a snapshot that takes no more of them.
+	// Error.Snapshot.
+	NotPending
 	// InvalidFilter: Error.Field is the filter's name, Error.Err says why.
 	InvalidFilter
 	// Throttled: too many blocks are on their way; try again.
@@ -80,6 +115,17 @@ const (
 	StorageStopped
 	// Damaged: a stored block does not read back as it was written.
 	Damaged
+	// TooManyCopies: Error.Value is how many may be in progress at a time.
+	TooManyCopies
+	// Locked: a snapshot that is locked cannot be deleted. Error.Snapshot.
+	Locked
+	// LockForbidden: a lock in compliance mode does not change in this way;
+	// Error.Err says in which. Error.Snapshot.
+	LockForbidden
+	// NotLocked: there is no lock to remove. Error.Snapshot.
+	NotLocked
+	// NotLockable: the snapshot has failed. Error.Snapshot.
+	NotLockable
 
 	// NumCodes is the number of codes, for tests of completeness.
 	NumCodes
@@ -114,7 +160,7 @@ type Error struct {
 
 // secret names the members whose values never reach a log.
 // Spec: ebs-direct §2.4, Sensitive.
-var secret = map[string]bool{"blockToken": true, "pageToken": true, "clientToken": true, "kmsKeyArn": true}
+var secret = map[string]bool{"blockToken": true, "pageToken": true, "clientToken": true, "kmsKeyArn": true, "kmsKeyId": true}
 
 // Error tells a person what was wrong and what would be right. It may be
 // logged: tokens and key ARNs do not appear in it.
@@ -147,8 +193,20 @@ func (e *Error) Error() string {
 		return "a parent snapshot and an encryption flag cannot be given together; a child is encrypted as its parent is"
 	case KeyWithoutEncryption:
 		return "encrypted cannot be false when a KMS key is given"
-	case EncryptionUnsupported:
-		return "this server does not encrypt snapshots; leave out the encryption flag and the KMS key"
+	case EncryptionRequired:
+		return "encrypted cannot be false while the account encrypts all new snapshots by default"
+	case ParentUnencrypted:
+		return fmt.Sprintf("the parent snapshot %s is not encrypted, and the account encrypts all new snapshots by default; copy the parent to an encrypted one first", e.Snapshot)
+	case InvalidKey:
+		return "the KMS key is unknown, of another region or account, or not one that encrypts"
+	case KeyNotFound:
+		return "the KMS key is not found"
+	case KeyRefused:
+		return "the KMS key cannot be used"
+	case KeyThrottled:
+		return "the KMS is asked too much at the moment; try again"
+	case DomainLost:
+		return "the snapshot's encryption domain is missing or damaged on the server"
 	case InvalidTag:
 		return fmt.Sprintf("invalid tag: %v", e.Err)
 	case InvalidText:
@@ -173,6 +231,18 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("the snapshot %s is already completed and takes no more blocks", e.Snapshot)
 	case ChecksumIncomplete:
 		return fmt.Sprintf("%s is missing; checksum, algorithm and aggregation method go together", e.Field)
+	case PublicUnsupported:
+		return fmt.Sprintf("the snapshot %s is public, and blocks of public snapshots cannot be read; copy it first", e.Snapshot)
+	case PublicBlocked:
+		return "public sharing of snapshots is blocked for this account"
+	case EncryptedPublic:
+		return "an encrypted snapshot cannot be shared publicly"
+	case DefaultKeyShared:
+		return "a snapshot that is encrypted with a key managed by AWS cannot be shared; copy it under a key of your own"
+	case ReservedTagKey:
+		return "tag keys that begin with aws: are reserved"
+	case TooManyTags:
+		return fmt.Sprintf("a snapshot can have at most %d tags", maxTags)
 	case FirstSnapshotMissing:
 		return "the first snapshot is missing; to list all blocks of one snapshot, list its blocks"
 	case Unrelated:
@@ -181,6 +251,8 @@ func (e *Error) Error() string {
 		return "the block token is invalid or has expired; list the blocks again"
 	case InvalidPageToken:
 		return "the page token is invalid or has expired; list from the start"
+	case NotPending:
+		return fmt.Sprintf("the snapshot %s is not pending any more; without the parameter state the blocks of a completed one are listed", e.Snapshot)
 	case InvalidFilter:
 		return fmt.Sprintf("filter %q: %v", e.Field, e.Err)
 	case Throttled:
@@ -191,6 +263,16 @@ func (e *Error) Error() string {
 		return "the server's store stopped taking writes after a disk error"
 	case Damaged:
 		return fmt.Sprintf("block %d of %s is damaged on the server's disk", e.Index, e.Snapshot)
+	case TooManyCopies:
+		return fmt.Sprintf("too many snapshot copies are in progress, the most is %s; wait until one has ended", e.Value)
+	case Locked:
+		return fmt.Sprintf("the snapshot '%s' is locked and can't be deleted", e.Snapshot)
+	case LockForbidden:
+		return fmt.Sprintf("the snapshot '%s' is locked in compliance mode: %v", e.Snapshot, e.Err)
+	case NotLocked:
+		return fmt.Sprintf("the snapshot '%s' is not locked", e.Snapshot)
+	case NotLockable:
+		return fmt.Sprintf("the snapshot '%s' is in the state error and can't be locked", e.Snapshot)
 	default:
 		return fmt.Sprintf("internal error: %v", e.Err)
 	}

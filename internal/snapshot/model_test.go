@@ -19,6 +19,7 @@ import (
 // modelled is a snapshot as a trivially correct implementation keeps it.
 type modelled struct {
 	id       string
+	key      string // the ARN of its KMS key; empty if it is not encrypted
 	state    snapshot.State
 	gone     bool
 	lineage  int
@@ -49,8 +50,10 @@ var contents = [][]byte{data(0), data(1), data(2), data(3)}
 // machine drives the service and the model side by side.
 type machine struct {
 	*fixture
-	t     *rapid.T
-	snaps []*modelled
+	t        *rapid.T
+	snaps    []*modelled
+	keys     []string // of the KMS; the empty one stands for none
+	disabled map[string]bool
 }
 
 const never = snapshot.NumCodes // no error
@@ -108,10 +111,18 @@ func (m *machine) Start(t *rapid.T) {
 			want = snapshot.NotFound
 		case parent.state == snapshot.Open:
 			want = snapshot.ParentIncomplete
+		case m.disabled[parent.key]:
+			want = snapshot.KeyRefused
 		}
-		s.base, s.lineage = parent.blocks(), parent.lineage
+		s.base, s.lineage, s.key = parent.blocks(), parent.lineage, parent.key
 	} else {
 		s.lineage = len(m.snaps) + 1
+		if s.key = rapid.SampledFrom(m.keys).Draw(t, "key"); s.key != "" {
+			r.KMSKeyARN = &s.key
+		}
+		if m.disabled[s.key] {
+			want = snapshot.KeyRefused
+		}
 	}
 	snap, err := m.Service.Start(m.Context(), caller, r)
 	m.expect("Start", err, want)
@@ -131,6 +142,8 @@ func (m *machine) Put(t *rapid.T) {
 		want = snapshot.NotFound
 	case s.state == snapshot.Completed:
 		want = snapshot.AlreadyCompleted
+	case m.disabled[s.key]:
+		want = snapshot.KeyRefused
 	case index > 2047:
 		want = snapshot.BlockBeyondVolume
 	}
@@ -158,8 +171,11 @@ func (m *machine) Complete(t *rapid.T) {
 		r.Algorithm, r.AggregationMethod = ptr("SHA256"), ptr("LINEAR")
 	}
 	want, state := never, s.state
-	if s.gone {
+	switch {
+	case s.gone:
 		want = snapshot.NotFound
+	case state == snapshot.Open && m.disabled[s.key]:
+		want = snapshot.KeyRefused
 	}
 	got, err := m.Service.Complete(m.Context(), caller, r)
 	m.expect("Complete", err, want)
@@ -185,6 +201,17 @@ func (m *machine) Read(t *rapid.T) {
 	if s.gone || s.state != snapshot.Completed {
 		_, err := m.Service.ListBlocks(m.Context(), caller, snapshot.ListBlocksRequest{SnapshotID: s.id})
 		m.expect("ListBlocks", err, snapshot.NotFound)
+		return
+	}
+	if m.disabled[s.key] { // listed, but not read
+		page, err := m.Service.ListBlocks(m.Context(), caller, snapshot.ListBlocksRequest{SnapshotID: s.id})
+		if err != nil || len(page.Blocks) != len(s.blocks()) {
+			t.Fatalf("ListBlocks of %s with a disabled key: got %d blocks, %v", s.id, len(page.Blocks), err)
+		}
+		for _, b := range page.Blocks {
+			_, err := m.Service.GetBlock(m.Context(), caller, snapshot.GetBlockRequest{SnapshotID: s.id, Index: int64(b.Index), Token: &b.Token})
+			m.expect("GetBlock", err, snapshot.KeyRefused)
+		}
 		return
 	}
 	if got := m.blocks(s.id); !maps.Equal(got, s.blocks()) {
@@ -259,31 +286,51 @@ func (m *machine) Wait(t *rapid.T) {
 	m.settle()
 }
 
+// Toggle disables a KMS key, or enables it again.
+func (m *machine) Toggle(t *rapid.T) {
+	key := rapid.SampledFrom(m.keys).Draw(t, "key")
+	switch {
+	case key == "":
+	case m.disabled[key]:
+		m.KMS.Enable(key)
+		m.disabled[key] = false
+	default:
+		m.KMS.Disable(key)
+		m.disabled[key] = true
+	}
+}
+
 func (m *machine) Crash(*rapid.T) { m.Restart(m.TB) }
 
 // Any sequence of operations, restarts included, gives what a map in memory
 // gives.
 func TestModel(t *testing.T) {
+	fewerChecks(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		env := snapshottest.New(t)
+		defer env.Stop(t)
+		m := &machine{fixture: &fixture{env, t}, t: rt, disabled: make(map[string]bool)}
+		m.keys = []string{"", m.newKey(), m.newKey()}
+		actions := map[string]func(*rapid.T){
+			"start": m.Start, "put": m.Put, "complete": m.Complete, "read": m.Read, "diff": m.Diff,
+			"delete": m.Delete, "list": m.List, "wait": m.Wait, "restart": m.Crash, "toggle": m.Toggle,
+		}
+		// As often as each stands here.
+		choice := rapid.SampledFrom(strings.Fields(
+			"start start put put put put put put complete complete read diff diff delete list wait restart toggle"))
+		m.Start(rt)
+		for range rapid.IntRange(50, 250).Draw(rt, "steps") {
+			actions[choice.Draw(rt, "action")](rt)
+		}
+	})
+}
+
+// fewerChecks is for models whose every check starts a service.
+func fewerChecks(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue { // not asked for otherwise
 		if err := checks.Value.Set("40"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	rapid.Check(t, func(rt *rapid.T) {
-		env := snapshottest.New(t)
-		defer env.Stop(t)
-		m := &machine{fixture: &fixture{env, t}, t: rt}
-		actions := map[string]func(*rapid.T){
-			"start": m.Start, "put": m.Put, "complete": m.Complete, "read": m.Read, "diff": m.Diff,
-			"delete": m.Delete, "list": m.List, "wait": m.Wait, "restart": m.Crash,
-		}
-		// As often as each stands here.
-		choice := rapid.SampledFrom(strings.Fields(
-			"start start put put put put put put complete complete read diff diff delete list wait restart"))
-		m.Start(rt)
-		for range rapid.IntRange(50, 250).Draw(rt, "steps") {
-			actions[choice.Draw(rt, "action")](rt)
-		}
-	})
 }

@@ -40,6 +40,10 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	default:
 		return block.Digest{}, &Error{Code: NotFound, Snapshot: snap.ID}
 	}
+	key, err := s.writeKey(ctx, c, &snap)
+	if err != nil {
+		return block.Digest{}, s.storeError(err)
+	}
 	if err := s.store.Err(); err != nil {
 		return block.Digest{}, s.storeError(err)
 	}
@@ -48,17 +52,16 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 		return block.Digest{}, err
 	}
 	defer s.release(buf, s.writing)
-	digest, err := readBlock(r.Body, buf)
+	digest, err := readBlock(r.Body, buf.block())
 	if err != nil {
 		return block.Digest{}, err
 	}
 	if err := r.checkBlock(&snap, digest); err != nil {
 		return block.Digest{}, err
 	}
-	// In the unencrypted domain a block's identity is its digest.
-	w := blockstore.Write{Snapshot: snap.Key, Index: block.Index(r.Index), ID: block.ID(digest)}
+	w := blockstore.Write{Snapshot: snap.Key, Index: block.Index(r.Index), Digest: digest, Key: key}
 	if digest != block.ZeroDigest {
-		w.Data = buf[:]
+		w.Data = buf.block()
 	}
 	if err := s.store.Write(ctx, w); err != nil {
 		return block.Digest{}, s.storeError(err)
@@ -88,8 +91,9 @@ func (r *PutBlockRequest) check() error {
 	return v.err()
 }
 
-// readBlock fills buf with the body and returns its digest.
-func readBlock(body io.Reader, buf *[block.Size]byte) (block.Digest, error) {
+// readBlock fills buf, of block.Size bytes, with the body and returns its
+// digest.
+func readBlock(body io.Reader, buf []byte) (block.Digest, error) {
 	h := sha256.New()
 	for n := 0; n < block.Size; {
 		end := min(n+hashChunk, block.Size)

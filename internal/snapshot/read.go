@@ -8,6 +8,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 	"shale/internal/token"
 )
 
@@ -27,6 +28,9 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 	}
 	snap, err := s.readable(ctx, c, r.SnapshotID)
 	if err != nil {
+		return BlockPage{}, s.storeError(err)
+	}
+	if err := s.mayList(ctx, c, &snap); err != nil {
 		return BlockPage{}, s.storeError(err)
 	}
 	number, _ := idNumber(snap.ID)
@@ -74,6 +78,11 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	if err != nil {
 		return ChangedPage{}, s.storeError(err)
 	}
+	for _, snap := range []*Snapshot{&first, &second} {
+		if err := s.mayList(ctx, c, snap); err != nil {
+			return ChangedPage{}, s.storeError(err)
+		}
+	}
 	firstNumber, _ := idNumber(first.ID)
 	secondNumber, _ := idNumber(second.ID)
 	place := token.Page{Kind: token.KindChanged, First: firstNumber, Second: secondNumber}
@@ -86,7 +95,7 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	}
 	page := ChangedPage{VolumeSize: second.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
 	tokens := s.newTokens(page.Expiry)
-	for change, err := range blockmap.Diff(ctx, s.store, first.Root, second.Root, from) {
+	for change, err := range s.Compare(ctx, c, &first, &second, from) {
 		if err != nil {
 			return ChangedPage{}, s.mapError(&second, err)
 		}
@@ -122,6 +131,10 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil {
 		return nil, s.storeError(err)
 	}
+	key, err := s.readKey(ctx, c, &snap)
+	if err != nil {
+		return nil, s.storeError(err)
+	}
 	number, _ := idNumber(snap.ID)
 	t, err := s.tokens.OpenBlock(*r.Token, s.now())
 	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
@@ -131,16 +144,12 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.Read(ctx, t.ID, buf[:]); err != nil {
+	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, buf.block())
+	if err != nil {
 		s.release(buf, s.reading)
-		var damaged *blockstore.DamagedError
-		if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
-			return nil, &Error{Code: Damaged, Snapshot: snap.ID, Index: t.Index, Err: err}
-		}
-		return nil, s.storeError(err)
+		return nil, err
 	}
-	// In the unencrypted domain a block's identity is its digest.
-	return &BlockData{Bytes: buf[:], Digest: block.Digest(t.ID), release: func() { s.release(buf, s.reading) }}, nil
+	return &BlockData{Bytes: buf.block(), Digest: digest, release: func() { s.release(buf, s.reading) }}, nil
 }
 
 // listing checks what all listings have.
@@ -195,7 +204,7 @@ func (s *Service) mapError(snap *Snapshot, err error) error {
 func isDamage(err error) bool {
 	var node *blockmap.CorruptError
 	var record *blockstore.DamagedError
-	return errors.As(err, &node) || errors.As(err, &record) || errors.Is(err, blockstore.ErrNotFound)
+	return errors.As(err, &node) || errors.As(err, &record) || errors.Is(err, blockstore.ErrNotFound) || errors.Is(err, domain.ErrTampered)
 }
 
 // tokens makes the block tokens of one page.

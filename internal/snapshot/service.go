@@ -13,6 +13,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/domain"
 	"shale/internal/token"
 )
 
@@ -35,9 +36,13 @@ const (
 type Options struct {
 	Catalog Catalog
 	Store   *blockstore.Store
+	Keyring Keyring
 	Tokens  *token.Codec
 	Now     func() time.Time // the clock of all that the service times
 	Logger  *slog.Logger     // nil discards
+	// BinTime is how long a completed snapshot that is deleted stays in the
+	// recycle bin; 0 for not at all.
+	BinTime time.Duration
 }
 
 // A Service is the snapshot service. Make one with New and let Run do its
@@ -45,15 +50,20 @@ type Options struct {
 type Service struct {
 	catalog Catalog
 	store   *blockstore.Store
+	keyring Keyring
 	tokens  *token.Codec
 	now     func() time.Time
 	log     *slog.Logger
+	binTime time.Duration
 
 	writing, reading slots
-	pool             sync.Pool // of *[block.Size]byte
+	pool             sync.Pool // of *buffer
 	bufferWait       time.Duration
 
 	folds folds
+
+	recount    chan struct{} // holds one value when usage may have changed
+	maxCounted int
 
 	stopped sync.Once // to say so
 }
@@ -61,9 +71,11 @@ type Service struct {
 // New makes a Service.
 func New(o Options) *Service {
 	s := &Service{
-		catalog: o.Catalog, store: o.Store, tokens: o.Tokens, now: o.Now, log: o.Logger,
+		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
+		binTime: o.BinTime,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
-		pool: sync.Pool{New: func() any { return new([block.Size]byte) }},
+		pool:    sync.Pool{New: func() any { return new(buffer) }},
+		recount: make(chan struct{}, 1), maxCounted: maxCounted,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -80,13 +92,19 @@ func (s *Service) Ready() error {
 	return s.store.Err()
 }
 
+// A buffer holds a block, in which it may be sealed and opened in place.
+type buffer [block.Size + domain.Overhead]byte
+
+// block is the part of the buffer that the plain bytes have.
+func (b *buffer) block() []byte { return b[:block.Size] }
+
 // slots has room for a value per block held in memory.
 type slots chan struct{}
 
 // buffer takes a block's buffer. If none becomes free the client is told to
 // come back: its library does that by itself, and waiting here would only
 // lengthen the queue.
-func (s *Service) buffer(ctx context.Context, from slots) (*[block.Size]byte, error) {
+func (s *Service) buffer(ctx context.Context, from slots) (*buffer, error) {
 	select {
 	case from <- struct{}{}:
 	default:
@@ -100,10 +118,10 @@ func (s *Service) buffer(ctx context.Context, from slots) (*[block.Size]byte, er
 			return nil, ctx.Err()
 		}
 	}
-	return s.pool.Get().(*[block.Size]byte), nil
+	return s.pool.Get().(*buffer), nil
 }
 
-func (s *Service) release(b *[block.Size]byte, to slots) {
+func (s *Service) release(b *buffer, to slots) {
 	s.pool.Put(b)
 	<-to
 }
@@ -129,16 +147,6 @@ func (s *Service) observe(snap *Snapshot) {
 	}
 }
 
-// readable finds a snapshot whose blocks the caller may read.
-// Spec: ebs-direct §2.5.
-func (s *Service) readable(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, err := s.own(ctx, c, id)
-	if err == nil && snap.State != Completed {
-		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
-	}
-	return snap, err
-}
-
 // blame names the member that a snapshot that does not exist was named in,
 // where there is more than one.
 func blame(err error, field string) error {
@@ -149,17 +157,41 @@ func blame(err error, field string) error {
 	return err
 }
 
-// Delete removes a snapshot of the caller's own, at once and for good. One
-// that is pending is cancelled. On return the deletion is durable.
+// Delete removes a snapshot of the caller's own at once: into the recycle bin
+// if it is completed and there is a bin, else for good. One that is pending is
+// cancelled, one that is locked stays. On return the deletion is durable.
 func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
-	done, err := s.catalog.Delete(ctx, c.Account, c.Region, id)
+	for range maxAttempts {
+		done, err := s.catalog.Delete(ctx, c.Account, c.Region, id, s.binTime)
+		if err != nil {
+			return s.storeError(err)
+		}
+		if done {
+			s.folds.kick()
+			s.usageChanged()
+			return nil
+		}
+		if err := s.CheckDelete(ctx, c, id); err != nil {
+			return err
+		}
+		// It was unlocked in the meantime.
+	}
+	return &Error{Code: Internal, Err: fmt.Errorf("delete snapshot: raced %d times", maxAttempts)}
+}
+
+// CheckDelete says why Delete would refuse, and changes nothing.
+func (s *Service) CheckDelete(ctx context.Context, c Caller, id string) error {
+	snap, err := s.own(ctx, c, id)
 	if err != nil {
 		return s.storeError(err)
 	}
-	if !done {
-		return &Error{Code: NotFound, Snapshot: id}
+	l, _, err := s.lockOf(ctx, snap.Key)
+	if err != nil {
+		return s.storeError(err)
 	}
-	s.folds.kick()
+	if l != nil && l.State != LockExpired {
+		return &Error{Code: Locked, Snapshot: id}
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 // A State is where a snapshot stands. Spec: ebs-direct §5.1.
@@ -23,12 +24,15 @@ const (
 	Completing
 	Completed
 	Failed
+	// Copying is the state of a copy until it is completed or has failed. The
+	// catalog has another state, deleted, between it and Failed.
+	Copying State = Failed + 2
 )
 
 // String returns the state as the wire spells it.
 func (s State) String() string {
 	switch s {
-	case Open, Completing:
+	case Open, Completing, Copying:
 		return "pending"
 	case Completed:
 		return "completed"
@@ -57,16 +61,16 @@ type Snapshot struct {
 	Account     string // the owner
 	Region      string
 	State       State
-	Message     string // why it failed, in AWS's words; empty otherwise
+	Message     string // why it failed, or waits, in AWS's words; empty otherwise
 	ParentID    string // empty without a parent
 	Lineage     int64  // Key of the first ancestor; its own without a parent
 	Description *string
 	VolumeSize  int64 // GiB
 	StartTime   time.Time
-	CompletedAt time.Time // zero until completed
-	Timeout     time.Duration
-	Deadline    time.Time // when it fails for inactivity, while Open
-	Tags        []Tag     // in the order given
+	CompletedAt time.Time     // zero until completed
+	Timeout     time.Duration // 0 for a copy: only StartSnapshot gives one
+	Deadline    time.Time     // when it fails for inactivity, while Open
+	Tags        []Tag         // of the account that looks, in their order
 	// Base is the root of the parent's block map, Root that of its own once
 	// completed.
 	Base, Root block.ID
@@ -74,7 +78,21 @@ type Snapshot struct {
 	BaseBlocks, Blocks int64
 	// Claim is what CompleteSnapshot asserted, while Completing.
 	Claim Claim
+	// Domain is the encryption domain of all its blocks, and KMSKeyARN the key
+	// of that, empty in the unencrypted one.
+	Domain    domain.Number
+	KMSKeyARN string
+	// MAC is that of Root once completed, and of Base before. None in the
+	// unencrypted domain.
+	MAC domain.MAC
+	// CompletionMinutes is the time that a copy was asked to take; 0 without.
+	CompletionMinutes int64
+	// Usage is as of the last count, where it was asked for.
+	Usage *Usage
 }
+
+// Encrypted reports whether the snapshot's blocks are encrypted at rest.
+func (s *Snapshot) Encrypted() bool { return s.Domain != domain.Unencrypted }
 
 // FullBytes is the size of all blocks that the snapshot refers to, inherited
 // ones included, in bytes. It is 0 until the snapshot is completed.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/domain"
 )
 
 const (
@@ -35,6 +36,7 @@ func (s *Service) Start(ctx context.Context, c Caller, r StartRequest) (Snapshot
 	for range maxAttempts {
 		snap, err := s.start(ctx, c, &r)
 		if !errors.Is(err, ErrRaced) {
+			s.usageChanged() // it holds its parent's blocks
 			return snap, s.storeError(err)
 		}
 	}
@@ -50,10 +52,7 @@ func (r *StartRequest) check() error {
 		v.add("volumeSize", strconv.FormatInt(*r.VolumeSize, 10), "Member must have value greater than or equal to 1")
 	}
 	v.text("parentSnapshotId", r.ParentSnapshotID, 64, snapshotIDPattern)
-	for i, t := range r.Tags {
-		v.text(fmt.Sprintf("tags.%d.member.key", i+1), &t.Key, 127, anyPattern)
-		v.text(fmt.Sprintf("tags.%d.member.value", i+1), &t.Value, 255, pattern{})
-	}
+	v.tags(r.Tags)
 	v.text("description", r.Description, 255, anyPattern)
 	v.text("clientToken", r.ClientToken, 255, noSpacePattern)
 	v.text("kmsKeyArn", r.KMSKeyARN, 2048, keyARNPattern)
@@ -73,8 +72,8 @@ func (r *StartRequest) check() error {
 	return checkTags(r.Tags)
 }
 
-// checkEncryption applies those rows of the outcome matrix that need no key,
-// and refuses what would. Spec: ebs-direct §6.1.
+// checkEncryption refuses what the outcome matrix refuses whatever the
+// account's defaults are. Spec: ebs-direct §6.1.
 func (r *StartRequest) checkEncryption() error {
 	switch {
 	case r.ParentSnapshotID != nil && r.KMSKeyARN != nil:
@@ -83,10 +82,6 @@ func (r *StartRequest) checkEncryption() error {
 		return &Error{Code: ParentWithEncrypted, Field: "encrypted"}
 	case r.KMSKeyARN != nil && r.Encrypted != nil && !*r.Encrypted:
 		return &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
-	case r.KMSKeyARN != nil:
-		return &Error{Code: EncryptionUnsupported, Field: "kmsKeyArn"}
-	case r.Encrypted != nil && *r.Encrypted:
-		return &Error{Code: EncryptionUnsupported, Field: "encrypted"}
 	}
 	return nil
 }
@@ -131,14 +126,24 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 			return Snapshot{}, err
 		}
 	}
-	if r.ParentSnapshotID != nil {
-		parent, err := s.parent(ctx, c, *r.ParentSnapshotID, *r.VolumeSize)
-		if err != nil {
+	var arn string
+	var key *domain.Key
+	var err error
+	if r.ParentSnapshotID == nil {
+		arn, key, err = s.newDomain(ctx, c, r)
+	} else {
+		var parent Snapshot
+		if parent, err = s.parent(ctx, c, *r.ParentSnapshotID, *r.VolumeSize); err != nil {
 			return Snapshot{}, err
 		}
+		arn = parent.KMSKeyARN
+		key, err = s.parentDomain(ctx, c, &parent)
 		n.ParentKey = parent.Key
 		n.Snapshot.ParentID, n.Snapshot.Lineage = parent.ID, parent.Lineage
 		n.Snapshot.Base, n.Snapshot.BaseBlocks = parent.Root, parent.Blocks
+	}
+	if err != nil {
+		return Snapshot{}, err
 	}
 	var number [8]byte
 	if _, err := rand.Read(number[:]); err != nil {
@@ -148,6 +153,7 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 	n.Snapshot.StartTime = s.now().UTC().Truncate(time.Millisecond)
 	n.Snapshot.Timeout = time.Duration(bound.Timeout) * time.Minute
 	n.Snapshot.Deadline = n.Snapshot.StartTime.Add(n.Snapshot.Timeout)
+	n.Snapshot.encrypt(arn, key)
 	return s.catalog.Create(ctx, n)
 }
 
@@ -159,7 +165,7 @@ func (s *Service) parent(ctx context.Context, c Caller, id string, volumeSize in
 	}
 	switch parent.State {
 	case Completed:
-	case Open, Completing:
+	case Open, Completing, Copying:
 		return Snapshot{}, &Error{Code: ParentIncomplete, Snapshot: id, Field: "parentSnapshotId"}
 	default:
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id, Field: "parentSnapshotId"}
@@ -223,6 +229,6 @@ func (s *Service) replay(ctx context.Context, c Caller, clientToken string, requ
 		Key: snap.Key, ID: snap.ID, Account: snap.Account, Region: snap.Region, State: Open,
 		ParentID: snap.ParentID, Lineage: snap.Lineage, Description: snap.Description, VolumeSize: snap.VolumeSize,
 		StartTime: snap.StartTime, Timeout: snap.Timeout, Deadline: snap.StartTime.Add(snap.Timeout),
-		Tags: bound.Tags, Base: snap.Base, BaseBlocks: snap.BaseBlocks,
+		Tags: bound.Tags, Base: snap.Base, BaseBlocks: snap.BaseBlocks, Domain: snap.Domain, KMSKeyARN: snap.KMSKeyARN,
 	}, true, nil
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -12,8 +13,10 @@ const (
 	// workInterval is how often the background work looks around by itself;
 	// requests wake it at once.
 	workInterval = time.Second
-	// maxFolds bounds the snapshots completed at a time.
-	maxFolds = 4
+	// maxFolds bounds the snapshots completed at a time, maxCopying the copies
+	// that are being made.
+	maxFolds   = 4
+	maxCopying = 2
 	// sweepRows bounds one transaction of the sweep, so that writes get in
 	// between.
 	sweepRows = 2000
@@ -24,7 +27,8 @@ const (
 	maxBackoff = time.Minute
 )
 
-// folds is what is known about the snapshots being completed.
+// folds is what is known about the snapshots being completed, copies among
+// them.
 type folds struct {
 	wake chan struct{} // holds one value when there may be work
 
@@ -79,22 +83,24 @@ func (f *folds) end(key int64, err error) {
 	f.changed = make(chan struct{})
 }
 
-// Run does the background work until ctx ends: it completes sealed snapshots,
-// lets those fail whose time is over, and removes rows that nothing needs. All
-// of it goes on after a restart where it was. It returns once nothing of it
+// Run does the background work until ctx ends: it completes sealed snapshots
+// and copies, lets those fail whose time is over, ends locks, purges the recycle
+// bin, and removes rows that nothing needs. All of it goes on after a restart where it was. It returns once nothing of it
 // runs any more.
 func (s *Service) Run(ctx context.Context) {
-	var g errgroup.Group
+	var g, copies errgroup.Group
 	g.SetLimit(maxFolds)
+	copies.SetLimit(maxCopying)
 	tick := time.NewTicker(workInterval)
 	defer tick.Stop()
 	sweeping := make(chan struct{}, 1) // holds a value while a sweep runs
 	var sweeps sync.WaitGroup
 	for {
-		if _, err := s.catalog.Expire(ctx, timedOut); err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "timeouts could not be recorded", "err", err)
+		if err := s.keepTime(ctx); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
 		}
 		s.startFolds(ctx, &g)
+		s.startCopies(ctx, &copies)
 		select {
 		case sweeping <- struct{}{}:
 			sweeps.Go(func() {
@@ -105,13 +111,22 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			_ = g.Wait() // folds report their own errors
+			_ = g.Wait() // folds and copies report their own errors
+			_ = copies.Wait()
 			sweeps.Wait()
 			return
 		case <-tick.C:
 		case <-s.folds.wake:
 		}
 	}
+}
+
+// keepTime records what has come to its end: uploads, the time of locks, and
+// that in the recycle bin.
+func (s *Service) keepTime(ctx context.Context) error {
+	_, expired := s.catalog.Expire(ctx, timedOut)
+	_, purged := s.catalog.Purge(ctx)
+	return errors.Join(expired, s.catalog.KeepLockTime(ctx), purged)
 }
 
 // startFolds starts what can be started of the folds that are due.
@@ -125,22 +140,49 @@ func (s *Service) startFolds(ctx context.Context, g *errgroup.Group) {
 	}
 	for i := range due {
 		snap := &due[i]
-		if !s.folds.begin(snap.Key) {
-			continue
-		}
-		if !g.TryGo(func() error {
-			err := s.fold(ctx, snap)
-			if err != nil && ctx.Err() == nil {
-				s.log.ErrorContext(ctx, "snapshot could not be completed yet, will be tried again", "snapshot", snap.ID, "err", err)
-			}
-			s.folds.end(snap.Key, err)
-			s.folds.kick()
-			return nil
-		}) {
-			s.folds.end(snap.Key, nil) // the end of another fold comes back to it
+		if !s.startJob(ctx, g, snap, func() error { return s.fold(ctx, snap) }) {
 			return
 		}
 	}
+}
+
+// startCopies starts what can be started of the copies that are due.
+func (s *Service) startCopies(ctx context.Context, g *errgroup.Group) {
+	due, err := s.catalog.Copies(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "snapshots to copy could not be listed", "err", err)
+		}
+		return
+	}
+	for i := range due {
+		c := &due[i]
+		if !s.startJob(ctx, g, &c.Snapshot, func() error { return s.runCopy(ctx, c) }) {
+			return
+		}
+	}
+}
+
+// startJob lets one snapshot be completed by the work, unless that is going on,
+// or has failed a moment ago. more is false if no more can be started now.
+func (s *Service) startJob(ctx context.Context, g *errgroup.Group, snap *Snapshot, work func() error) (more bool) {
+	if !s.folds.begin(snap.Key) {
+		return true
+	}
+	if !g.TryGo(func() error {
+		err := work()
+		if err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "snapshot could not be completed yet, will be tried again", "snapshot", snap.ID, "err", err)
+		}
+		s.folds.end(snap.Key, err)
+		s.folds.kick()
+		s.usageChanged()
+		return nil
+	}) {
+		s.folds.end(snap.Key, nil) // the end of another job comes back to it
+		return false
+	}
+	return true
 }
 
 // sweep removes rows that nothing needs, a little at a time.
@@ -157,10 +199,10 @@ func (s *Service) sweep(ctx context.Context) {
 }
 
 // Settle returns when all that is due has been done: snapshots whose time is
-// over have failed, sealed ones are completed or have failed. Run must be
-// running.
+// over have failed, locks have ended, the recycle bin is purged, and sealed
+// snapshots and copies are completed or have failed. Run must be running.
 func (s *Service) Settle(ctx context.Context) error {
-	if _, err := s.catalog.Expire(ctx, timedOut); err != nil {
+	if err := s.keepTime(ctx); err != nil {
 		return err
 	}
 	for {
@@ -168,7 +210,11 @@ func (s *Service) Settle(ctx context.Context) error {
 		changed := s.folds.changed
 		s.folds.mu.Unlock()
 		due, err := s.catalog.Completing(ctx)
-		if err != nil || len(due) == 0 {
+		if err != nil {
+			return err
+		}
+		copies, err := s.catalog.Copies(ctx)
+		if err != nil || len(due)+len(copies) == 0 {
 			return err
 		}
 		s.folds.kick()

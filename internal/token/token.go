@@ -38,9 +38,11 @@ type Kind [3]byte
 // The kinds.
 var (
 	kindBlock   = Kind{2, 0x53, 1}
-	KindBlocks  = Kind{2, 0x53, 2} // page of ListSnapshotBlocks
-	KindChanged = Kind{2, 0x53, 3} // page of ListChangedBlocks
-	KindList    = Kind{2, 0x53, 4} // page of a list of snapshots
+	KindBlocks  = Kind{2, 0x53, 2}  // page of ListSnapshotBlocks
+	KindChanged = Kind{2, 0x53, 3}  // page of ListChangedBlocks
+	KindList    = Kind{2, 0x53, 4}  // page of a list of snapshots
+	KindTags    = Kind{2, 0x53, 5}  // page of a list of tags
+	KindPending = Kind{2, 0x53, 16} // page of the blocks of a pending snapshot
 )
 
 // ErrInvalid says that a token is not one of this server's, is altered, is of
@@ -77,7 +79,7 @@ const blockLength = 53
 type Page struct {
 	Kind Kind
 	// First and Second bind the token to what is listed: the numbers of the
-	// snapshots. For KindList they hold the place in the list.
+	// snapshots. For KindList and KindTags they hold the place in the list.
 	First, Second uint64
 	Cursor        uint64
 	Expiry        time.Time

@@ -22,6 +22,9 @@ type FS interface {
 	OpenWrite(name string) (File, error)
 	// Remove removes a file's name, durably after SyncDir.
 	Remove(name string) error
+	// Rename gives the file called from the name to, in place of a file that had
+	// it, durably after SyncDir.
+	Rename(from, to string) error
 	// List gives the names of all files, in lexical order.
 	List() ([]string, error)
 	// SyncDir makes creations and removals durable.
@@ -79,6 +82,9 @@ func (d Dir) open(name string, flag int) (File, error) {
 
 // Remove implements FS.
 func (d Dir) Remove(name string) error { return os.Remove(d.path(name)) }
+
+// Rename implements FS.
+func (d Dir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
 
 // List implements FS.
 func (d Dir) List() ([]string, error) {

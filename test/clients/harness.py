@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -30,6 +31,7 @@ BLOCKS_PER_GIB = 2048
 
 A = b"A" * BLOCK_SIZE
 B = b"B" * BLOCK_SIZE
+C = b"C" * BLOCK_SIZE
 Z = bytes(BLOCK_SIZE)
 
 
@@ -105,7 +107,17 @@ class Server:
         ).stdout
         return dict(entry.split("=", 1) for entry in out.decode().rstrip("\0").split("\0"))
 
-    def session(self):
+    def account(self, name):
+        """Adds an account with `shale account create`, while the server runs; returns its number."""
+        done = subprocess.run(
+            [SHALE, "account", "create", name, "--data-dir", self.data_dir, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return json.loads(done.stdout)["account_id"]
+
+    def session(self, profile=None):
         """A boto3 session with the variables of `shale env` and no other of AWS's."""
         env = self.env()
         for name in list(os.environ):
@@ -114,10 +126,23 @@ class Server:
         for name, value in env.items():
             if name.startswith("AWS_"):
                 os.environ[name] = value
-        return boto3.Session()
+        return boto3.Session(profile_name=profile)
 
-    def client(self, service, **config):
-        return self.session().client(service, config=Config(retries={"max_attempts": 0}, **config))
+    def client(self, service, profile=None, **config):
+        return self.session(profile).client(service, config=Config(retries={"max_attempts": 0}, **config))
+
+    def aws(self, *args, profile=None):
+        """Runs the AWS CLI, which must succeed, and returns what it prints."""
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("aws")), *args, *(["--profile", profile] if profile else [])],
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
 
     def credentials(self):
         found = self.session().get_credentials().get_frozen_credentials()

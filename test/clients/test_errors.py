@@ -96,9 +96,9 @@ def test_start_names_every_violation(ebs):
 START_REFUSED = {
     "65537 GiB": (dict(VolumeSize=65537), "INVALID_VOLUME_SIZE", "Invalid volume size: 65537"),
     "far too large": (dict(VolumeSize=99999999999), "INVALID_VOLUME_SIZE", "Invalid volume size: 99999999999"),
-    "encrypted": (dict(Encrypted=True), "INVALID_PARAMETER_VALUE", None),
-    "key": (dict(KmsKeyArn=KEY), "INVALID_PARAMETER_VALUE", None),
-    "encrypted with key": (dict(Encrypted=True, KmsKeyArn=KEY), "INVALID_PARAMETER_VALUE", None),
+    "unknown key": (dict(KmsKeyArn=KEY), "INVALID_CUSTOMER_KEY", None),
+    "encrypted with unknown key": (dict(Encrypted=True, KmsKeyArn=KEY), "INVALID_CUSTOMER_KEY", None),
+    "key of another region": (dict(KmsKeyArn=KEY.replace("us-east-1", "eu-west-1")), "INVALID_CUSTOMER_KEY", None),
     "key but not encrypted": (
         dict(Encrypted=False, KmsKeyArn=KEY),
         "INVALID_PARAMETER_VALUE",

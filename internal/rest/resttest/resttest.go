@@ -37,10 +37,16 @@ type Door interface {
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 }
 
-var sourceLine = regexp.MustCompile(`^(ebs-direct|ec2-snapshots) §\d.*: |^plain-json, .*: `)
+var sourceLine = regexp.MustCompile(`^(ebs-direct|ec2-snapshots) §\d.*: |^plain-json, .*: |^kms, .*: `)
 
 // Run plays every script of the folder testdata against a door of its own.
 func Run(t *testing.T, newDoor func(*snapshot.Service) Door) {
+	t.Helper()
+	RunEnv(t, func(_ *testing.T, e *snapshottest.Env) Door { return newDoor(e.Service) })
+}
+
+// RunEnv is Run for doors over more than the service.
+func RunEnv(t *testing.T, newDoor func(*testing.T, *snapshottest.Env) Door) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -60,12 +66,12 @@ func Run(t *testing.T, newDoor func(*snapshot.Service) Door) {
 // marker begins a section. The format is that of txtar.
 var marker = regexp.MustCompile(`(?m)^-- (\w+) --\n`)
 
-func play(t *testing.T, script string, newDoor func(*snapshot.Service) Door) {
+func play(t *testing.T, script string, newDoor func(*testing.T, *snapshottest.Env) Door) {
 	if !sourceLine.MatchString(script) {
 		t.Fatal("the first line does not name its specification")
 	}
 	env := snapshottest.New(t)
-	p := &player{t: t, env: env, vars: vars{"request-id": requestID, "crlf": "\r\n"}, server: serve(t, newDoor(env.Service))}
+	p := &player{t: t, env: env, vars: vars{"request-id": requestID, "crlf": "\r\n", "lf": "\n"}, newDoor: newDoor, server: serve(t, newDoor(t, env))}
 	markers := marker.FindAllStringSubmatchIndex(script, -1)
 	for i, m := range markers {
 		end := len(script)
@@ -94,10 +100,11 @@ func play(t *testing.T, script string, newDoor func(*snapshot.Service) Door) {
 
 // A player is one script being played.
 type player struct {
-	t      *testing.T
-	env    *snapshottest.Env
-	server string // host and port
-	vars   vars
-	line   int    // where the section begins, from 1
-	answer string // to the last request, until it has been compared
+	t       *testing.T
+	env     *snapshottest.Env
+	newDoor func(*testing.T, *snapshottest.Env) Door
+	server  string // host and port
+	vars    vars
+	line    int    // where the section begins, from 1
+	answer  string // to the last request, until it has been compared
 }

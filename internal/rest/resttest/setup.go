@@ -16,11 +16,19 @@ import (
 //
 //	start NAME [size=GIB] [parent=NAME] [timeout=MINUTES] [token=TOKEN]
 //	      [description=TEXT] [tag=KEY:VALUE]… [caller=ACCOUNT]
-//	put NAME INDEX[-INDEX] LETTER   writes blocks full of the letter
+//	      where 444455556666 is the one other account that can have snapshots
+//	put NAME INDEX[-INDEX] LETTER   writes blocks full of the letter, of zeros for 0
 //	complete NAME COUNT             and waits until that is verified
 //	list NAME                       makes {{NAME/INDEX}} its block tokens
+//	share NAME ACCOUNT              the account may be "all"
+//	unshare NAME ACCOUNT
 //	delete NAME
+//	count usage                     of all completed snapshots
 //	advance DURATION                moves the clock, and waits for what is due
+//	work on|off                     lets background work go on, or not
+//	bin DAYS                        starts the service anew, with a recycle bin
+//
+// and those of keys.go. Start also takes encrypted=BOOL and key=NAME.
 //
 // NAME is then the variable with the snapshot's ID. Empty lines and lines that
 // begin with # are skipped.
@@ -57,6 +65,12 @@ func (p *player) command(verb, name string, args []string) error {
 			p.vars[fmt.Sprintf("%s/%d", name, b.Index)] = b.Token
 		}
 		return err
+	case "share":
+		return service.Share(ctx, caller, snapshot.ShareRequest{SnapshotID: p.vars[name], Accounts: args})
+	case "unshare":
+		return service.Unshare(ctx, caller, snapshot.ShareRequest{SnapshotID: p.vars[name], Accounts: args})
+	case "count":
+		return service.CountUsage(ctx)
 	case "delete":
 		return service.Delete(ctx, caller, p.vars[name])
 	case "advance":
@@ -66,8 +80,24 @@ func (p *player) command(verb, name string, args []string) error {
 		}
 		p.env.Clock.Advance(d)
 		return service.Settle(ctx)
+	case "work":
+		if name == "off" {
+			p.env.Halt()
+		} else {
+			p.env.Resume()
+		}
+		return nil
+	case "bin":
+		days, err := strconv.Atoi(name)
+		if err != nil {
+			return err
+		}
+		p.env.BinTime = time.Duration(days) * 24 * time.Hour
+		p.env.Restart(p.t)
+		p.server = serve(p.t, p.newDoor(p.t, p.env))
+		return nil
 	}
-	return fmt.Errorf("there is no such command")
+	return p.keyCommand(verb, name, args)
 }
 
 func (p *player) start(name string, args []string) error {
@@ -93,6 +123,10 @@ func (p *player) start(name string, args []string) error {
 		case "tag":
 			key, v, _ := strings.Cut(value, ":")
 			req.Tags = append(req.Tags, snapshot.Tag{Key: key, Value: v})
+		case "encrypted":
+			req.Encrypted = new(value == "true")
+		case "key":
+			req.KMSKeyARN = new(p.vars[value])
 		case "caller":
 			caller.Account = value
 		default:
@@ -121,6 +155,9 @@ func (p *player) put(name string, args []string) error {
 		return err
 	}
 	data := bytes.Repeat([]byte(args[1][:1]), block.Size)
+	if args[1] == "0" {
+		clear(data)
+	}
 	for i := from; i <= to; i++ {
 		_, err := p.env.Service.PutBlock(p.t.Context(), snapshottest.Caller, snapshot.PutBlockRequest{
 			SnapshotID: p.vars[name], Index: i, ChecksumOptional: true, Body: bytes.NewReader(data),

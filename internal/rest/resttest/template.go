@@ -23,15 +23,20 @@ var kinds = map[string]string{
 	"id":    `snap-0[0-9a-f]{16}`,
 	"token": `[A-Za-z0-9_-]{1,256}`,
 	"hex":   `[0-9a-f]{64}`,
+	"uuid":  `[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}`,
+	"blob":  `[A-Za-z0-9+/]+={0,2}`,
+	"word":  `[A-Za-z0-9_-]+`,
 }
 
 // expand replaces what is known already:
 //
-//	{{NAME}}              the variable; request-id and crlf are there from the start
+//	{{NAME}}              the variable; request-id, crlf and lf are there from the start
 //	{{block LETTER}}      a whole block of the letter
 //	{{repeat N TEXT}}     the text, N times
 //	{{sha256 LETTER}}     the checksum of a block of the letter
 //	{{aggregate LETTERS}} the aggregate checksum of such blocks, in this order
+//	{{holes N}}           N bytes of zeros
+//	{{blocks A-B LETTER}} entries of pending blocks of the letter
 //
 // and leaves {{NAME=KIND}}, which only a response can have.
 func (v vars) expand(s string) (string, error) {
@@ -68,6 +73,19 @@ func call(words []string) (string, bool) {
 			h.Write(d[:])
 		}
 		return block.Digest(h.Sum(nil)).Base64(), true
+	case "holes":
+		n, err := strconv.Atoi(words[1])
+		return strings.Repeat("\x00", max(n, 0)), err == nil
+	case "blocks":
+		var first, last int
+		if _, err := fmt.Sscanf(words[1], "%d-%d", &first, &last); err != nil || len(words) < 3 {
+			return "", false
+		}
+		var entries []string
+		for i := first; i <= last; i++ {
+			entries = append(entries, fmt.Sprintf(`{"block_index":%d,"checksum":"%s"}`, i, digestOf(words[2]).Base64()))
+		}
+		return strings.Join(entries, ","), true
 	case "repeat":
 		n, err := strconv.Atoi(words[1])
 		if err != nil || len(words) < 3 {

@@ -13,12 +13,14 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
+	"shale/internal/keyring"
+	"shale/internal/kms/kmstest"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
 )
 
-// Account, AccessKey and Secret are those of the one account.
+// Account, AccessKey and Secret are those of the first account.
 const (
 	Account   = "111122223333"
 	AccessKey = "AKIDEXAMPLE"
@@ -28,6 +30,9 @@ const (
 
 // Caller is the account in its region.
 var Caller = snapshot.Caller{Account: Account, Region: Region}
+
+// Other is another account in that region.
+var Other = snapshot.Caller{Account: "444455556666", Region: Region}
 
 // A Clock is a clock that tests move.
 type Clock struct {
@@ -54,12 +59,18 @@ type Env struct {
 	Service *snapshot.Service
 	Catalog *catalog.Catalog
 	Store   *blockstore.Store
+	Keyring *keyring.Keyring
+	KMS     *kmstest.Provider
 	Clock   *Clock
 	Dir     string
 	// FS is under the segments. Set it with NewFS.
 	FS vfs.FS
+	// BinTime is how long deleted snapshots stay in the recycle bin, from the
+	// next start on; 0 for not at all.
+	BinTime time.Duration
 
-	stop func(testing.TB)
+	stop         func(testing.TB)
+	halt, resume func()
 }
 
 // New starts a service on a fresh folder and stops it when the test ends.
@@ -71,15 +82,19 @@ func New(t testing.TB) *Env {
 // NewFS is New with something between the segments and their folder.
 func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 	t.Helper()
-	e := &Env{Dir: t.TempDir(), Clock: &Clock{now: time.Date(2026, 9, 25, 12, 0, 0, 0, time.UTC)}}
-	segments := filepath.Join(e.Dir, "segments")
-	if err := os.Mkdir(segments, 0o700); err != nil {
-		t.Fatal(err)
+	e := &Env{Dir: t.TempDir(), KMS: kmstest.New(), Clock: &Clock{now: time.Date(2026, 9, 25, 12, 0, 0, 0, time.UTC)}}
+	for _, folder := range []string{"segments", "keys"} {
+		if err := os.Mkdir(filepath.Join(e.Dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	e.FS = wrap(vfs.Dir(segments))
+	e.FS = wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
 	e.start(t)
 	key := catalog.AccessKey{ID: AccessKey, Account: Account, Secret: Secret}
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Catalog.CreateAccount(t.Context(), "other", catalog.AccessKey{ID: "AKIDOTHER", Account: Other.Account, Secret: Secret}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Stop(t) })
@@ -118,15 +133,25 @@ func (e *Env) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
+	if e.Keyring, err = keyring.Open(vfs.Dir(filepath.Join(e.Dir, "keys")), e.KMS, nil); err != nil {
+		t.Fatal(err)
+	}
 	e.Service = snapshot.New(snapshot.Options{
-		Catalog: e.Catalog, Store: e.Store, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
+		Catalog: e.Catalog, Store: e.Store, Keyring: e.Keyring, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
+		BinTime: e.BinTime,
 	})
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { e.Service.Run(ctx) })
+	e.resume = func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { e.Service.Run(ctx) })
+		e.halt = func() {
+			cancel()
+			running.Wait()
+		}
+	}
+	e.resume()
 	e.stop = func(t testing.TB) {
-		cancel()
-		running.Wait()
+		e.halt()
 		if err := e.Store.Close(); err != nil {
 			t.Errorf("close store: %v", err)
 		}
@@ -135,3 +160,10 @@ func (e *Env) start(t testing.TB) {
 		}
 	}
 }
+
+// Halt ends the background work, until Resume or a start. Settle must not be
+// called meanwhile if anything is to be completed.
+func (e *Env) Halt() { e.halt() }
+
+// Resume lets the background work go on.
+func (e *Env) Resume() { e.resume() }

@@ -18,6 +18,8 @@ const (
 	Write   Op = "write"
 	Sync    Op = "sync"
 	SyncDir Op = "syncdir"
+	Rename  Op = "rename"
+	Remove  Op = "remove"
 )
 
 // An FS passes everything on to the FS under it, except what Fail says.
@@ -80,6 +82,22 @@ func (f *FS) Open(name string) (vfs.File, error) { return f.wrap(name)(f.FS.Open
 
 // OpenWrite implements vfs.FS.
 func (f *FS) OpenWrite(name string) (vfs.File, error) { return f.wrap(name)(f.FS.OpenWrite(name)) }
+
+// Rename implements vfs.FS. Its name is that of the file to be replaced.
+func (f *FS) Rename(from, to string) error {
+	if err := f.check(Rename, to); err != nil {
+		return err
+	}
+	return f.FS.Rename(from, to)
+}
+
+// Remove implements vfs.FS.
+func (f *FS) Remove(name string) error {
+	if err := f.check(Remove, name); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
 
 // SyncDir implements vfs.FS.
 func (f *FS) SyncDir() error {

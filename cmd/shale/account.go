@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shale/internal/catalog"
+	"shale/internal/datadir"
+)
+
+type accountCmd struct {
+	Create accountCreateCmd `cmd:"" help:"Add an account and write its key."`
+	List   accountListCmd   `cmd:"" help:"List the accounts."`
+}
+
+// Help is shown by --help.
+func (accountCmd) Help() string {
+	return `An account owns snapshots, tags and settings, and shares snapshots with others.
+These commands work on the data folder, while its server runs or not; a running
+server knows a new account at once.`
+}
+
+type accountCreateCmd struct {
+	Name string `arg:"" help:"The account's name, and its profile's: letters, digits and _ . - up to 64."`
+	dataDirFlag
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// Help is shown by --help.
+func (accountCreateCmd) Help() string {
+	return `Prints the account's number, by which others share snapshots with it. Its key is
+written to DIR/credentials and the server's address to DIR/config, as the profile
+of its name. If the account exists and the profile does not, the profile is
+written again.
+
+Example:
+
+    shale account create backup --data-dir ./data
+    AWS_PROFILE=backup shale list`
+}
+
+type accountListCmd struct {
+	dataDirFlag
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// Help is shown by --help.
+func (accountListCmd) Help() string {
+	return `A table on a terminal. Otherwise a line for each account, its fields separated by
+tabs: name, number, ID of the access key, time of creation.`
+}
+
+// accountResult is an account in the form of --json.
+type accountResult struct {
+	Name      string    `json:"name"`
+	Account   string    `json:"account_id"`
+	AccessKey string    `json:"access_key_id"`
+	Created   time.Time `json:"created_at"`
+}
+
+var accountName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// Run adds the account. It is durable before the files name it; a repetition
+// after a crash in between writes what is missing.
+func (c accountCreateCmd) Run(ctx context.Context, std streams) error {
+	if !accountName.MatchString(c.Name) || c.Name == defaultAccount {
+		return usagef("an account's name has 1 to 64 letters, digits and _ . -, and is not %q: %q will not do", defaultAccount, c.Name)
+	}
+	db, err := openBeside(ctx, c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := datadir.CheckServer(c.DataDir); err != nil {
+		return fmt.Errorf("%s: %w; start it first: shale serve --data-dir %s", c.DataDir, err, shellQuote(c.DataDir))
+	}
+	key := newAccessKey()
+	switch err := db.CreateAccount(ctx, c.Name, key); {
+	case errors.Is(err, catalog.ErrAccountExists):
+		if key, err = profileless(ctx, db, c.DataDir, c.Name); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	if err := datadir.AddProfile(c.DataDir, c.Name, key.ID, key.Secret); err != nil {
+		return err
+	}
+	if c.JSON {
+		accounts, err := db.Accounts(ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			if a.Name == c.Name {
+				return printJSON(std, resultOf(a))
+			}
+		}
+	}
+	_, err = fmt.Fprintln(std.out, key.Account)
+	return err
+}
+
+// profileless gives the key of an account that has no profile, as after a
+// crash before it was written. One that has is complete, and an error.
+func profileless(ctx context.Context, db *catalog.Catalog, dir, name string) (catalog.AccessKey, error) {
+	has, err := datadir.HasProfile(dir, name)
+	if err != nil {
+		return catalog.AccessKey{}, err
+	}
+	if has {
+		return catalog.AccessKey{}, fmt.Errorf("%w: %s; its key is in %s", catalog.ErrAccountExists, name, datadir.FilesOf(dir).Credentials)
+	}
+	key, found, err := db.AccountKey(ctx, name)
+	if err == nil && !found {
+		err = fmt.Errorf("the account %s has no access key", name)
+	}
+	return key, err
+}
+
+// Run lists the accounts.
+func (c accountListCmd) Run(ctx context.Context, std streams) error {
+	db, err := openBeside(ctx, c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	accounts, err := db.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		all := []accountResult{}
+		for _, a := range accounts {
+			all = append(all, resultOf(a))
+		}
+		return printJSON(std, map[string]any{"accounts": all})
+	}
+	if !isTerminal(std.out) {
+		for _, a := range accounts {
+			fmt.Fprintf(std.out, "%s\t%s\t%s\t%s\n", a.Name, a.ID, a.AccessKey, a.Created.Format(time.RFC3339))
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tACCOUNT\tACCESS KEY\tCREATED")
+	for _, a := range accounts {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", a.Name, a.ID, a.AccessKey, a.Created.Local().Format("2006-01-02 15:04"))
+	}
+	return t.Flush()
+}
+
+func resultOf(a catalog.Account) accountResult {
+	return accountResult{Name: a.Name, Account: a.ID, AccessKey: a.AccessKey, Created: a.Created}
+}
+
+// openBeside opens the catalog of a folder on which a server has run, and
+// may be running.
+func openBeside(ctx context.Context, dir string) (*catalog.Catalog, error) {
+	unix.Umask(0o077) // for the files that SQLite makes
+	db, err := catalog.OpenBeside(ctx, datadir.CatalogOf(dir), time.Now)
+	if errors.Is(err, catalog.ErrNone) {
+		return nil, fmt.Errorf("there is no server in %s yet; start it first: shale serve --data-dir %s", dir, shellQuote(dir))
+	}
+	return db, err
+}

@@ -1,0 +1,66 @@
+package ec2
+
+import (
+	"context"
+	"strconv"
+
+	"shale/internal/snapshot"
+)
+
+// listSnapshotsInRecycleBin answers ListSnapshotsInRecycleBin.
+// Spec: ec2-snapshots §9.1.
+func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *query) ([]byte, error) {
+	var req snapshot.BinRequest
+	var err error
+	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
+		return nil, err
+	}
+	if req.IDs, err = q.snapshotIDs(); err != nil {
+		return nil, err
+	}
+	page, err := h.service.Bin(ctx, q.caller, req)
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	b := []byte("<snapshotSet>")
+	for i := range page.Snapshots {
+		s := &page.Snapshots[i]
+		b = append(b, "<item>"...)
+		b = appendElement(b, "snapshotId", s.Snapshot.ID)
+		b = appendElement(b, "recycleBinEnterTime", formatTime(s.EnteredAt))
+		b = appendElement(b, "recycleBinExitTime", formatTime(s.ExitsAt))
+		b = appendElement(b, "description", describe(&s.Snapshot))
+		b = appendElement(b, "volumeId", snapshot.VolumeID)
+		b = append(b, "</item>"...)
+	}
+	return appendPageEnd(b, page.NextToken), nil
+}
+
+// restoreSnapshotFromRecycleBin answers RestoreSnapshotFromRecycleBin. The
+// state is AWS's; by the time of the answer the snapshot is completed again.
+// Spec: ec2-snapshots §9.2.
+func (h *Handler) restoreSnapshotFromRecycleBin(ctx context.Context, q *query) ([]byte, error) {
+	id, err := q.snapshotID()
+	if err != nil {
+		return nil, err
+	}
+	s, err := h.service.Restore(ctx, q.caller, snapshot.RestoreRequest{SnapshotID: id, DryRun: q.dryRun})
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	b := appendElement(nil, "snapshotId", s.ID)
+	b = appendElement(b, "description", describe(&s))
+	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	b = appendElement(b, "ownerId", s.Account)
+	b = appendElement(b, "progress", s.Progress())
+	b = appendElement(b, "startTime", formatTime(s.StartTime))
+	b = appendElement(b, "status", "recovering")
+	b = appendElement(b, "volumeId", snapshot.VolumeID)
+	return appendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10)), nil
+}

@@ -1,0 +1,182 @@
+package ec2
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"shale/internal/snapshot"
+)
+
+// lockSnapshot answers LockSnapshot. Spec: ec2-snapshots §8.1.
+func (h *Handler) lockSnapshot(ctx context.Context, q *query) ([]byte, error) {
+	req, err := decodeLock(q.form)
+	if err != nil {
+		return nil, err
+	}
+	req.DryRun = q.dryRun
+	l, err := h.service.Lock(ctx, q.caller, req)
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	return appendLock(appendElement(nil, "snapshotId", req.SnapshotID), &l), nil
+}
+
+func decodeLock(f form) (req snapshot.LockRequest, err error) {
+	if req.SnapshotID, err = f.snapshotID(); err != nil {
+		return req, err
+	}
+	mode, err := f.required("LockMode")
+	if err != nil {
+		return req, err
+	}
+	switch mode {
+	case "governance":
+	case "compliance":
+		req.Compliance = true
+	default:
+		return req, refuse(invalidValue, "Value ( %s ) for parameter lockMode is invalid. Expecting governance or compliance.", mode)
+	}
+	if f.has("LockDuration") == f.has("ExpirationDate") {
+		return req, refuse(invalidCombination, "Exactly one of the parameters LockDuration and ExpirationDate must be specified.")
+	}
+	if f.has("CoolOffPeriod") && !req.Compliance {
+		return req, refuse(invalidCombination, "The parameter CoolOffPeriod cannot be used with the lock mode governance.")
+	}
+	if req.Days, err = f.integer("LockDuration"); err != nil {
+		return req, err
+	}
+	if req.Until, err = f.time("ExpirationDate"); err != nil {
+		return req, err
+	}
+	req.CoolOffHours, err = f.integer("CoolOffPeriod")
+	return req, err
+}
+
+// unlockSnapshot answers UnlockSnapshot. Spec: ec2-snapshots §8.2.
+func (h *Handler) unlockSnapshot(ctx context.Context, q *query) ([]byte, error) {
+	id, err := q.snapshotID()
+	if err != nil {
+		return nil, err
+	}
+	if err := h.service.Unlock(ctx, q.caller, snapshot.UnlockRequest{SnapshotID: id, DryRun: q.dryRun}); err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	return appendElement(nil, "snapshotId", id), nil
+}
+
+// describeLockedSnapshots answers DescribeLockedSnapshots.
+// Spec: ec2-snapshots §8.3.
+func (h *Handler) describeLockedSnapshots(ctx context.Context, q *query) ([]byte, error) {
+	var req snapshot.LocksRequest
+	var err error
+	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
+		return nil, err
+	}
+	if req.Filters, err = q.filters(); err != nil {
+		return nil, err
+	}
+	if req.IDs, err = q.snapshotIDs(); err != nil {
+		return nil, err
+	}
+	page, err := h.service.Locks(ctx, q.caller, req)
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	b := []byte("<snapshotSet>")
+	for i := range page.Snapshots {
+		s := &page.Snapshots[i]
+		b = append(b, "<item>"...)
+		b = appendElement(b, "ownerId", s.Account)
+		b = appendElement(b, "snapshotId", s.ID)
+		b = appendLock(b, &s.Lock)
+		b = append(b, "</item>"...)
+	}
+	return appendPageEnd(b, page.NextToken), nil
+}
+
+// appendLock appends what there is to tell of a lock.
+func appendLock(b []byte, l *snapshot.Lock) []byte {
+	b = appendElement(b, "lockState", l.State.String())
+	b = appendElement(b, "lockDuration", strconv.FormatInt(l.Days, 10))
+	if l.CoolOffHours > 0 {
+		b = appendElement(b, "coolOffPeriod", strconv.FormatInt(l.CoolOffHours, 10))
+		b = appendElement(b, "coolOffPeriodExpiresOn", formatTime(l.CoolOffEnds))
+	}
+	b = appendElement(b, "lockCreatedOn", formatTime(l.CreatedAt))
+	if !l.ExpiresAt.IsZero() {
+		b = appendElement(b, "lockExpiresOn", formatTime(l.ExpiresAt))
+	}
+	if !l.StartedAt.IsZero() {
+		b = appendElement(b, "lockDurationStartTime", formatTime(l.StartedAt))
+	}
+	return b
+}
+
+// appendPageEnd closes a snapshotSet. The last page has no nextToken.
+func appendPageEnd(b []byte, nextToken string) []byte {
+	b = append(b, "</snapshotSet>"...)
+	if nextToken != "" {
+		b = appendElement(b, "nextToken", nextToken)
+	}
+	return b
+}
+
+// optional returns the value of a parameter, nil if it is absent.
+func (f form) optional(name string) (*string, error) {
+	if !f.has(name) {
+		return nil, nil
+	}
+	s, err := f.scalar(name)
+	return &s, err
+}
+
+// integer returns the value of a parameter, nil if it is absent.
+func (f form) integer(name string) (*int64, error) {
+	s, err := f.optional(name)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	n, err := strconv.ParseInt(*s, 10, 64)
+	if err != nil {
+		return nil, refuse(invalidValue, "Value ( %s ) for parameter %s is invalid. Expecting an integer.", *s, lowerFirst(name))
+	}
+	return &n, nil
+}
+
+// time returns the value of a parameter, nil if it is absent. Milliseconds are
+// optional. Spec: ec2-snapshots §1.1.
+func (f form) time(name string) (*time.Time, error) {
+	s, err := f.optional(name)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	t, err := time.Parse(time.RFC3339, *s)
+	if err != nil {
+		return nil, refuse(invalidValue, "Value ( %s ) for parameter %s is invalid. Expecting a time like 2030-01-02T03:04:05Z.", *s, lowerFirst(name))
+	}
+	return &t, nil
+}
+
+// snapshotIDs returns SnapshotId.N, each well formed.
+func (f form) snapshotIDs() ([]string, error) {
+	ids, err := f.list("SnapshotId")
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if err := checkID(id); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}

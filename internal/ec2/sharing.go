@@ -1,0 +1,240 @@
+package ec2
+
+import (
+	"context"
+	"strings"
+
+	"shale/internal/snapshot"
+)
+
+const (
+	// createVolumePermission is the one attribute that can be modified.
+	createVolumePermission = "createVolumePermission"
+	// maxModification is how many entries one call may have, before equal ones
+	// are taken together. Spec: ec2-snapshots §6.1.
+	maxModification = 500
+)
+
+// A modification is a decoded ModifySnapshotAttribute.
+type modification struct {
+	req    snapshot.ShareRequest
+	remove bool
+}
+
+// modifySnapshotAttribute answers ModifySnapshotAttribute. Whose snapshot it is
+// comes before the verdict of a dry run, whether it may be shared in this way
+// after it. Spec: ec2-snapshots §1.5, §6.1.
+func (h *Handler) modifySnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+	m, err := decodeModification(q.form)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.dryRun:
+		if err := h.service.CheckShare(ctx, q.caller, m.req.SnapshotID); err != nil {
+			return nil, err
+		}
+		return nil, errDryRun
+	case m.remove:
+		return done(h.service.Unshare(ctx, q.caller, m.req))
+	}
+	return done(h.service.Share(ctx, q.caller, m.req))
+}
+
+func decodeModification(f form) (m modification, err error) {
+	if m.req.SnapshotID, err = f.snapshotID(); err != nil {
+		return m, err
+	}
+	if f.mentions("CreateVolumePermission") {
+		m.req.Accounts, m.remove, err = f.canonicalGrantees()
+	} else {
+		m.req.Accounts, m.remove, err = f.legacyGrantees()
+	}
+	switch {
+	case err != nil:
+		return m, err
+	case len(m.req.Accounts) == 0:
+		return m, refuse(invalidCombination, "No attributes specified.")
+	case len(m.req.Accounts) > maxModification:
+		return m, refuse(invalidValue, "Modification size must not be greater than %d.", maxModification)
+	}
+	return m, nil
+}
+
+// canonicalGrantees decodes CreateVolumePermission.Add.N and .Remove.N, of
+// which an item may name an account and a group.
+func (f form) canonicalGrantees() (accounts []string, remove bool, err error) {
+	switch attribute, err := f.scalar("Attribute"); {
+	case err != nil:
+		return nil, false, err
+	case f.has("Attribute") && attribute != createVolumePermission:
+		return nil, false, refuse(invalidValue, "Unrecognized attribute.")
+	case f.mentions("UserId") || f.mentions("UserGroup"):
+		return nil, false, refuse(invalidCombination, "CreateVolumePermission and UserId or UserGroup cannot be specified together")
+	}
+	list := "CreateVolumePermission.Add"
+	if f.numbers["CreateVolumePermission.Remove"] != nil {
+		if f.numbers[list] != nil {
+			return nil, false, refuse(invalidCombination, "One and only one operation type may be specified for createVolumePermissions")
+		}
+		list, remove = "CreateVolumePermission.Remove", true
+	}
+	for _, n := range f.numbers[list] {
+		item := list + "." + n.text
+		user, err := f.scalar(item + ".UserId")
+		if err != nil {
+			return nil, false, err
+		}
+		group, err := f.scalar(item + ".Group")
+		if err != nil {
+			return nil, false, err
+		}
+		if f.has(item + ".UserId") {
+			if err := checkGrantee(user, "UserId %s"); err != nil {
+				return nil, false, err
+			}
+			accounts = append(accounts, user)
+		}
+		if f.has(item + ".Group") {
+			if err := checkGroup(group); err != nil {
+				return nil, false, err
+			}
+			accounts = append(accounts, group)
+		}
+	}
+	return accounts, remove, nil
+}
+
+// legacyGrantees decodes the older form: Attribute, OperationType, UserId.N and
+// UserGroup.N.
+func (f form) legacyGrantees() (accounts []string, remove bool, err error) {
+	if !f.mentions("Attribute") && !f.mentions("OperationType") && !f.mentions("UserId") && !f.mentions("UserGroup") {
+		return nil, false, nil
+	}
+	attribute, err := f.scalar("Attribute")
+	if err != nil {
+		return nil, false, err
+	}
+	operation, err := f.scalar("OperationType")
+	if err != nil {
+		return nil, false, err
+	}
+	switch {
+	case attribute == "":
+		return nil, false, refuse(missingParameter, "Value for parameter attribute is invalid. Parameter may not be null or empty.")
+	case attribute != createVolumePermission:
+		return nil, false, refuse(invalidValue, "Unrecognized attribute.")
+	case operation != "add" && operation != "remove":
+		return nil, false, refuse(invalidCombination, "No operation specified for createVolumePermission attribute.")
+	}
+	users, err := f.list("UserId")
+	if err != nil {
+		return nil, false, err
+	}
+	groups, err := f.list("UserGroup")
+	if err != nil {
+		return nil, false, err
+	}
+	for _, v := range users {
+		if err := checkGrantee(v, "UserId (%s) is invalid."); err != nil {
+			return nil, false, err
+		}
+	}
+	for _, v := range groups {
+		if err := checkGroup(v); err != nil {
+			return nil, false, err
+		}
+	}
+	return append(users, groups...), operation == "remove", nil
+}
+
+func checkGrantee(account, text string) error {
+	if isAccount(account) {
+		return nil
+	}
+	return refuse(invalidGrantee, text, account)
+}
+
+func checkGroup(group string) error {
+	if group == snapshot.Everybody {
+		return nil
+	}
+	return refuse(invalidGrantee, "UserGroup %s", group)
+}
+
+// mentions reports whether there is a parameter of the name, or one that it
+// begins.
+func (f form) mentions(name string) bool {
+	if f.has(name) {
+		return true
+	}
+	for parameter := range f.values {
+		if strings.HasPrefix(parameter, name+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// describeSnapshotAttribute answers DescribeSnapshotAttribute. The verdict of a
+// dry run comes before the snapshot is looked for. Spec: ec2-snapshots §1.5,
+// §6.2.
+func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+	attribute, err := q.required("Attribute")
+	if err != nil {
+		return nil, err
+	}
+	if attribute != createVolumePermission && attribute != "productCodes" {
+		return nil, refuse(invalidRequest, "The request received was invalid.")
+	}
+	if _, err := q.required("SnapshotId"); err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	id, err := q.snapshotID()
+	if err != nil {
+		return nil, err
+	}
+	grantees, err := h.service.Grantees(ctx, q.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	b := appendElement(nil, "snapshotId", id)
+	if attribute != createVolumePermission || len(grantees) == 0 {
+		return append(b, "<"+attribute+"/>"...), nil // no snapshot has product codes
+	}
+	b = append(b, "<createVolumePermission>"...)
+	for _, g := range grantees {
+		name := "userId"
+		if g == snapshot.Everybody {
+			name = "group"
+		}
+		b = append(appendElement(append(b, "<item>"...), name, g), "</item>"...)
+	}
+	return append(b, "</createVolumePermission>"...), nil
+}
+
+// resetSnapshotAttribute answers ResetSnapshotAttribute. The verdict of a dry
+// run comes before the snapshot is looked for. Spec: ec2-snapshots §1.5, §6.3.
+func (h *Handler) resetSnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+	attribute, err := q.required("Attribute")
+	if err != nil {
+		return nil, err
+	}
+	if attribute != createVolumePermission {
+		return nil, refuse(invalidRequest, "The request received was invalid.")
+	}
+	id, err := q.required("SnapshotId")
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	if checkID(id) != nil {
+		return nil, refuse(malformedID, "The snapshot ID '%s' is malformed", id)
+	}
+	return done(h.service.Unshare(ctx, q.caller, snapshot.ShareRequest{SnapshotID: id}))
+}

@@ -1,0 +1,151 @@
+package ec2
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"shale/internal/snapshot"
+)
+
+// maxResources is how many resources one call may tag. Spec: ec2-snapshots §4.
+const maxResources = 1000
+
+// createTags answers CreateTags. Spec: ec2-snapshots §4.
+func (h *Handler) createTags(ctx context.Context, q *query) ([]byte, error) {
+	ids, err := q.resources()
+	if err != nil {
+		return nil, err
+	}
+	matches, err := q.tags("Tag")
+	if err != nil {
+		return nil, err
+	}
+	if matches == nil {
+		return nil, refuse(missingParameter, "The request must contain the parameter Tag")
+	}
+	req := snapshot.TagRequest{IDs: ids, Tags: withValues(matches)}
+	if q.dryRun {
+		if err := h.service.CheckTags(ctx, q.caller, req); err != nil {
+			return nil, err
+		}
+		return nil, errDryRun
+	}
+	return done(h.service.CreateTags(ctx, q.caller, req))
+}
+
+// deleteTags answers DeleteTags. Without any Tag it deletes all.
+// Spec: ec2-snapshots §4.
+func (h *Handler) deleteTags(ctx context.Context, q *query) ([]byte, error) {
+	var req snapshot.UntagRequest
+	var err error
+	if req.IDs, err = q.resources(); err != nil {
+		return nil, err
+	}
+	if req.Matches, err = q.tags("Tag"); err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		if err := snapshot.CheckUntag(req); err != nil {
+			return nil, err
+		}
+		return nil, errDryRun
+	}
+	return done(h.service.DeleteTags(ctx, q.caller, req))
+}
+
+// describeTags answers DescribeTags. Spec: ec2-snapshots §4.
+func (h *Handler) describeTags(ctx context.Context, q *query) ([]byte, error) {
+	var req snapshot.ListTagsRequest
+	var err error
+	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
+		return nil, err
+	}
+	if req.Filters, err = q.filters(); err != nil {
+		return nil, err
+	}
+	page, err := h.service.ListTags(ctx, q.caller, req)
+	if err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	b := []byte("<tagSet>")
+	for _, t := range page.Tags {
+		b = append(b, "<item>"...)
+		b = appendElement(b, "resourceId", t.SnapshotID)
+		b = appendElement(b, "resourceType", snapshot.ResourceType)
+		b = appendElement(b, "key", t.Tag.Key)
+		b = appendElement(b, "value", t.Tag.Value)
+		b = append(b, "</item>"...)
+	}
+	b = append(b, "</tagSet>"...)
+	if page.NextToken != "" {
+		b = appendElement(b, "nextToken", page.NextToken)
+	}
+	return b, nil
+}
+
+// resources decodes ResourceId.N, each ID once.
+func (f form) resources() ([]string, error) {
+	ids, err := f.list("ResourceId")
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 {
+		return nil, refuse(missingParameter, "The request must contain the parameter ResourceId")
+	}
+	if len(ids) > maxResources {
+		return nil, refuse(invalidValue, "The request names %d resources. The most is %d.", len(ids), maxResources)
+	}
+	for _, id := range ids {
+		if !strings.HasPrefix(id, "snap-") {
+			return nil, refuse(invalidID, "The ID '%s' is not valid", id)
+		}
+		if err := checkID(id); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// tags decodes NAME.N.Key and NAME.N.Value, nil if there are none. A value that
+// is missing is nil.
+func (f form) tags(name string) ([]snapshot.TagMatch, error) {
+	var tags []snapshot.TagMatch
+	for _, n := range f.numbers[name] {
+		prefix := name + "." + n.text
+		if !f.has(prefix+".Key") && !f.has(prefix+".Value") {
+			continue // something that this server does not know
+		}
+		key, err := f.required(prefix + ".Key")
+		if err != nil {
+			return nil, err
+		}
+		tag := snapshot.TagMatch{Key: key}
+		if f.has(prefix + ".Value") {
+			value, err := f.scalar(prefix + ".Value")
+			if err != nil {
+				return nil, err
+			}
+			tag.Value = &value
+		}
+		tags = append(tags, tag)
+	}
+	return tags, nil
+}
+
+// withValues makes tags of what was decoded; the value that is missing is the
+// empty one.
+func withValues(matches []snapshot.TagMatch) []snapshot.Tag {
+	tags := make([]snapshot.Tag, len(matches))
+	for i, m := range matches {
+		tags[i].Key = m.Key
+		if m.Value != nil {
+			tags[i].Value = *m.Value
+		}
+	}
+	return tags
+}

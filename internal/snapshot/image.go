@@ -1,0 +1,270 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"shale/internal/block"
+	"shale/internal/blockmap"
+	"shale/internal/blockstore"
+	"shale/internal/domain"
+)
+
+// imageWindow is how many blocks of an image are in memory at a time: the one
+// being sent and those being read ahead of it.
+const imageWindow = 8
+
+// An Image is the volume of a completed snapshot as bytes, from the first to
+// the last; holes are zeros. It holds nothing that has to be given back, and
+// may be read any number of times, concurrently. A snapshot that is deleted
+// meanwhile can be read to the end of the range that was begun.
+// Spec: plain-json, What this dialect adds.
+type Image struct {
+	// Root is the root of the block map: images of one size and root have
+	// equal bytes.
+	Root block.ID
+
+	service *Service
+	caller  Caller
+	snap    Snapshot
+}
+
+// OpenImage finds the image of a completed snapshot that the caller may read.
+func (s *Service) OpenImage(ctx context.Context, c Caller, id string) (*Image, error) {
+	var v violations
+	v.snapshotID("snapshotId", id)
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	snap, err := s.readable(ctx, c, id)
+	if err != nil {
+		return nil, s.storeError(err)
+	}
+	i := &Image{Root: snap.Root, service: s, caller: c, snap: snap}
+	if _, err := i.key(ctx); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// key gives the key of the image's blocks, nil without encryption. It is asked
+// for each block: a key that is disabled, and a share that is taken back, end
+// what has been begun.
+func (i *Image) key(ctx context.Context) (*domain.Key, error) {
+	if i.snap.Account != i.caller.Account {
+		if _, err := i.service.readable(ctx, i.caller, i.snap.ID); err != nil {
+			return nil, i.service.storeError(err)
+		}
+	}
+	key, err := i.service.readKey(ctx, i.caller, &i.snap)
+	return key, i.service.storeError(err)
+}
+
+// Size is the size of the volume in bytes, a multiple of block.Size.
+func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
+
+// Read gives length bytes of the image from the offset on, in pieces of at
+// most block.Size, in order. The range must lie in the image. A piece belongs
+// to the caller until it asks for the next one.
+//
+// Up to imageWindow blocks are read ahead, each in its own goroutine and in a
+// buffer of those that all reads share. Only the block that is needed next is
+// waited for; ahead of it are taken what more than half of the buffers leave,
+// so that images never starve the reading of single blocks. All goroutines
+// have ended when the iterator returns.
+//
+// The first error ends it: every byte given before it is right. A block whose
+// bytes are not those written is an *Error of code Damaged. Throttled can come
+// in the place of the first piece only; later ones are waited for until ctx
+// ends.
+func (i *Image) Read(ctx context.Context, offset, length int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		r := imageReader{ctx: ctx, image: i}
+		var stop func()
+		r.next, stop = iter.Pull2(blockmap.Walk(ctx, i.service.store, i.snap.Root, block.Index(offset/block.Size)))
+		defer func() {
+			cancel()
+			stop()
+			r.drop()
+		}()
+		r.end = offset + length
+		for offset < r.end {
+			at := offset / block.Size
+			piece, err := r.block(block.Index(at))
+			if err != nil {
+				yield(nil, i.service.imageError(&i.snap, err))
+				return
+			}
+			from := offset - at*block.Size
+			to := min(r.end-at*block.Size, block.Size)
+			if !yield(piece[from:to], nil) {
+				return
+			}
+			offset += to - from
+		}
+	}
+}
+
+// zeros is what holes are read as.
+var zeros [block.Size]byte
+
+// An imageReader is one Read of an image. One goroutine owns it.
+type imageReader struct {
+	ctx   context.Context //nolint:containedctx // lives for one call of Image.Read
+	image *Image
+	end   int64 // of the range, bytes
+
+	next   func() (blockmap.Entry, error, bool) // of the blocks, by index
+	entry  blockmap.Entry                       // the next one to be read, if peeked
+	peeked bool
+	done   bool // there are no more
+	err    error
+
+	begun   bool          // a buffer has been had
+	current *imageBlock   // being sent
+	ahead   []*imageBlock // by index
+}
+
+// An imageBlock is a block being read.
+type imageBlock struct {
+	index block.Index
+	buf   *buffer
+	err   error
+	read  chan struct{} // closed once buf or err is set
+}
+
+// block gives the bytes at the index, which must be past that of the call
+// before. They are the reader's from the next call on.
+func (r *imageReader) block(index block.Index) ([]byte, error) {
+	if r.current != nil {
+		r.release(r.current)
+		r.current = nil
+	}
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := r.fill(index); err != nil {
+		return nil, err
+	}
+	if len(r.ahead) == 0 || r.ahead[0].index != index {
+		return zeros[:], nil
+	}
+	r.current, r.ahead = r.ahead[0], r.ahead[1:]
+	<-r.current.read
+	return r.current.buf.block(), r.current.err
+}
+
+// fill starts reading the block that is needed, if it is not a hole, and as
+// many of those after it as may be.
+func (r *imageReader) fill(needed block.Index) error {
+	for len(r.ahead) < imageWindow {
+		entry, found := r.peek()
+		if !found {
+			if len(r.ahead) > 0 { // what was read before the error is right
+				return nil
+			}
+			return r.err
+		}
+		buf, err := r.buffer(entry.Index == needed)
+		if err != nil {
+			return err
+		}
+		if buf == nil {
+			return nil
+		}
+		r.peeked = false
+		b := &imageBlock{index: entry.Index, buf: buf, read: make(chan struct{})}
+		r.ahead = append(r.ahead, b)
+		go func() {
+			defer close(b.read)
+			b.err = r.image.readBlock(r.ctx, entry, b.buf.block())
+		}()
+	}
+	return nil
+}
+
+// peek gives the next block of the range that is not being read yet.
+func (r *imageReader) peek() (blockmap.Entry, bool) {
+	if !r.peeked && !r.done {
+		entry, err, more := r.next()
+		r.entry, r.peeked = entry, more && err == nil
+		r.done, r.err = !r.peeked, err
+	}
+	if r.peeked && int64(r.entry.Index)*block.Size >= r.end {
+		r.peeked, r.done = false, true
+	}
+	return r.entry, r.peeked
+}
+
+// buffer takes a buffer for the block that is needed, or, if there is plenty,
+// for one ahead of it; else it returns nil.
+func (r *imageReader) buffer(must bool) (*buffer, error) {
+	s := r.image.service
+	if !must {
+		return s.spareBuffer(s.reading), nil
+	}
+	buf, err := s.buffer(r.ctx, s.reading)
+	for r.begun && err != nil && r.ctx.Err() == nil {
+		buf, err = s.buffer(r.ctx, s.reading) // half of it has been sent: wait
+	}
+	r.begun = r.begun || err == nil
+	return buf, err
+}
+
+func (r *imageReader) release(b *imageBlock) {
+	r.image.service.release(b.buf, r.image.service.reading)
+}
+
+// drop waits for what is being read and gives all buffers back.
+func (r *imageReader) drop() {
+	if r.current != nil {
+		r.release(r.current)
+	}
+	for _, b := range r.ahead {
+		<-b.read
+		r.release(b)
+	}
+}
+
+// spareBuffer takes a buffer if at least half of them are free, else it
+// returns nil at once.
+func (s *Service) spareBuffer(from slots) *buffer {
+	if len(from) >= cap(from)/2 {
+		return nil
+	}
+	select {
+	case from <- struct{}{}:
+		return s.pool.Get().(*buffer)
+	default:
+		return nil
+	}
+}
+
+func (i *Image) readBlock(ctx context.Context, entry blockmap.Entry, buf []byte) error {
+	key, err := i.key(ctx)
+	if err == nil {
+		_, err = i.service.readBlock(ctx, &i.snap, key, entry, buf)
+	}
+	return err
+}
+
+// readBlock reads a block of the snapshot's into buf, opened and checked.
+func (s *Service) readBlock(ctx context.Context, snap *Snapshot, key *domain.Key, entry blockmap.Entry, buf []byte) (block.Digest, error) {
+	digest, err := s.store.Read(ctx, key, entry.ID, buf)
+	var damaged *blockstore.DamagedError
+	if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
+		return block.Digest{}, &Error{Code: Damaged, Snapshot: snap.ID, Index: entry.Index, Err: err}
+	}
+	return digest, s.storeError(err)
+}
+
+// imageError gives the service's error for one met while reading an image.
+func (s *Service) imageError(snap *Snapshot, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return s.mapError(snap, err)
+}

@@ -1,0 +1,86 @@
+package snapshot
+
+import (
+	"context"
+
+	"shale/internal/block"
+	"shale/internal/token"
+)
+
+// A PendingPage is one page of the blocks that a pending snapshot has
+// received, by ascending index.
+type PendingPage struct {
+	Blocks     []ReceivedBlock
+	NextToken  string // empty on the last page
+	VolumeSize int64  // GiB
+}
+
+// A ReceivedBlock is a block that was written to a pending snapshot and is
+// durable; a later write may still replace it.
+type ReceivedBlock struct {
+	Index  block.Index
+	Digest block.Digest
+}
+
+// ListPending gives a page of the blocks written so far to a pending snapshot
+// of the caller's own; blocks of its parent are not among them. Pages are full
+// but for the last. NotPending once the snapshot is completed or has failed.
+// Spec: plain-json, What this dialect adds.
+func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest) (PendingPage, error) {
+	var v violations
+	v.snapshotID("snapshotId", r.SnapshotID)
+	v.listing(r.PageToken, r.MaxResults, r.StartingIndex)
+	if err := v.err(); err != nil {
+		return PendingPage{}, err
+	}
+	snap, err := s.pending(ctx, c, r.SnapshotID)
+	if err != nil {
+		return PendingPage{}, err
+	}
+	number, _ := idNumber(snap.ID)
+	place := token.Page{Kind: token.KindPending, First: number}
+	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	if err != nil {
+		return PendingPage{}, err
+	}
+	key, err := s.writeKey(ctx, c, &snap)
+	if err != nil {
+		return PendingPage{}, s.storeError(err)
+	}
+	limit := pageLimit(r.MaxResults)
+	list, err := s.catalog.Pending(ctx, &snap, from, limit+1)
+	if err != nil {
+		return PendingPage{}, s.storeError(err)
+	}
+	// Rows are removed once a snapshot is not pending any more. If it still is,
+	// none were missing.
+	if _, err := s.pending(ctx, c, r.SnapshotID); err != nil {
+		return PendingPage{}, err
+	}
+	page := PendingPage{VolumeSize: snap.VolumeSize}
+	if len(list) > limit {
+		page.NextToken = s.nextPage(place, list[limit].Index)
+		list = list[:limit]
+	}
+	page.Blocks = make([]ReceivedBlock, len(list))
+	for i, b := range list {
+		d, err := b.digestOf(key)
+		if err != nil {
+			return PendingPage{}, s.storeError(err)
+		}
+		page.Blocks[i] = ReceivedBlock{Index: b.Index, Digest: d}
+	}
+	return page, nil
+}
+
+// pending finds a snapshot of the caller's own that the wire calls pending.
+func (s *Service) pending(ctx context.Context, c Caller, id string) (Snapshot, error) {
+	snap, err := s.own(ctx, c, id)
+	if err != nil {
+		return Snapshot{}, s.storeError(err)
+	}
+	if snap.State != Open && snap.State != Completing {
+		return Snapshot{}, &Error{Code: NotPending, Snapshot: id}
+	}
+	return snap, nil
+}

@@ -1,0 +1,182 @@
+package snapshot_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"shale/internal/snapshot"
+)
+
+// copyTo copies into the domain of the KMS key and gives the copy's ID.
+func (f *fixture) copyTo(source, key string) string {
+	f.Helper()
+	snap, err := f.Service.Copy(f.Context(), caller, snapshot.CopyRequest{
+		SourceRegion: caller.Region, SourceID: source, Encrypted: ptr(true), KMSKey: &key,
+	})
+	if err != nil {
+		f.Fatalf("Copy(%s): %v", source, err)
+	}
+	return snap.ID
+}
+
+// many are blocks enough for several rounds of a copy, some equal, some zeros.
+func many() map[int64][]byte {
+	blocks := make(map[int64][]byte)
+	for i := range int64(40) {
+		blocks[i*51] = data(uint64(i % 30))
+	}
+	return blocks
+}
+
+// A copy under another key has the same bytes and is a lineage of its own;
+// under the same key it takes over the map. Spec: ec2-snapshots §5.
+func TestCopyBetweenDomains(t *testing.T) {
+	f := newFixture(t)
+	one, two := f.KMS.Create(caller.Account, caller.Region), f.KMS.Create(caller.Account, caller.Region)
+	source := f.made(many())
+	want := f.blocks(source)
+	first := f.copyTo(source, one)
+	f.settle()
+	second := f.copyTo(first, two)
+	f.settle()
+	same := f.copyTo(second, two)
+	f.settle()
+	for range 2 {
+		for _, id := range []string{first, second, same} {
+			snap := f.describe(id)
+			if got := f.blocks(id); !maps.Equal(got, want) || snap.Blocks != int64(len(want)) || snap.FullBytes() != int64(len(want))<<19 {
+				t.Errorf("%s: got %d blocks, %+v", id, len(got), snap)
+			}
+		}
+		f.Restart(t)
+	}
+	related := func(a, b string) bool {
+		page, err := f.Service.ListChangedBlocks(t.Context(), caller, snapshot.ListChangedRequest{FirstSnapshotID: &a, SecondSnapshotID: b})
+		if err != nil && code(err) != snapshot.Unrelated || len(page.Blocks) > 0 {
+			t.Errorf("ListChangedBlocks: got %+v, %v", page.Blocks, err)
+		}
+		return err == nil
+	}
+	if related(source, first) || related(first, second) || !related(second, same) {
+		t.Error("copies under another key are of another lineage, under the same key of the same")
+	}
+	child := f.start(same)
+	f.mustPut(child, 51, data(99))
+	if snap := f.complete(child, 1, nil); snap.State != snapshot.Completed || snap.KMSKeyARN != two {
+		t.Errorf("child of a copy: got %v %q under %s", snap.State, snap.Message, snap.KMSKeyARN)
+	}
+	if a, b := f.describe(second), f.describe(same); a.Root != b.Root || a.MAC == b.MAC {
+		t.Error("a copy under the same key has the map of its source and a MAC of its own")
+	}
+}
+
+// What the target's domain holds is neither read nor stored again.
+func TestCopyReadsNoMoreThanItMust(t *testing.T) {
+	f := newFixture(t)
+	key := f.KMS.Create(caller.Account, caller.Region)
+	source := f.made(many())
+	f.copyTo(source, key)
+	f.settle()
+	stats := f.Store.Stats()
+	read, stored := stats.BlocksRead.Load(), stats.BlocksStored.Load()
+	if read > 29 || stored != 30+30 {
+		t.Errorf("the first copy read %d blocks, and %d were stored; want at most 29, and 60", read, stored)
+	}
+	again := f.copyTo(source, key)
+	f.settle()
+	if snap := f.describe(again); snap.State != snapshot.Completed {
+		t.Fatalf("got %v %q", snap.State, snap.Message)
+	}
+	if r, s := stats.BlocksRead.Load(), stats.BlocksStored.Load(); r != read || s != stored {
+		t.Errorf("the second copy read %d blocks and stored %d", r-read, s-stored)
+	}
+}
+
+// A copy that is interrupted anywhere begins anew and is whole.
+func TestCopyBetweenDomainsInterrupted(t *testing.T) {
+	f := newFixture(t)
+	key := f.KMS.Create(caller.Account, caller.Region)
+	source := f.made(many())
+	want := f.blocks(source)
+	for range 4 {
+		id := f.copyTo(source, key)
+		for range 2 {
+			f.Restart(t)
+		}
+		f.settle()
+		if got := f.blocks(id); !maps.Equal(got, want) {
+			t.Fatalf("got %d blocks, want %d", len(got), len(want))
+		}
+		key = f.KMS.Create(caller.Account, caller.Region)
+	}
+}
+
+// A copy that is deleted, or whose source is, while it is being written is
+// whole, has failed, or is gone, and leaves no rows behind.
+func TestCopyBetweenDomainsAgainstDeletion(t *testing.T) {
+	f := newFixture(t)
+	outcomes := map[snapshot.State]int{}
+	for round := range 4 {
+		source := f.made(many())
+		want := f.blocks(source)
+		key := f.KMS.Create(caller.Account, caller.Region)
+		id, doomed := f.copyTo(source, key), f.copyTo(source, key)
+		key1, key2 := f.describe(id), f.describe(doomed)
+		for range round {
+			_ = f.blocks(source) // anywhere in the copying
+		}
+		for _, gone := range []string{source, doomed} {
+			if err := f.Service.Delete(t.Context(), caller, gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.settle()
+		snap := f.describe(id)
+		outcomes[snap.State]++
+		switch {
+		case snap.State == snapshot.Completed:
+			if got := f.blocks(id); !maps.Equal(got, want) {
+				t.Errorf("completed copy: got %d blocks, want %d", len(got), len(want))
+			}
+		case snap.State != snapshot.Failed || snap.Message != "Source snapshot is not found" || snap.VolumeSize != 0:
+			t.Errorf("got %v %q, %d GiB", snap.State, snap.Message, snap.VolumeSize)
+		}
+		for more := true; more; {
+			var err error
+			if more, err = f.Catalog.Sweep(t.Context(), f.Clock.Now(), 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range []snapshot.Snapshot{key1, key2} {
+			if rows, err := f.Catalog.Pending(t.Context(), &s, 0, 10); err != nil || len(rows) > 0 {
+				t.Errorf("%s: %d rows are left, %v", s.ID, len(rows), err)
+			}
+		}
+	}
+	t.Log(outcomes)
+}
+
+// Damage in the source's blocks fails the copy, for a reason; it is never
+// sealed under the digest of what was there.
+func TestCopyOfDamage(t *testing.T) {
+	f := newFixture(t)
+	key := f.KMS.Create(caller.Account, caller.Region)
+	source := f.made(map[int64][]byte{3: data(1)})
+	f.Restart(t) // nothing is in memory any more
+	files, _ := filepath.Glob(filepath.Join(f.Dir, "segments", "*.seg"))
+	segment, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment[4096+4096+1000] ^= 1 // of the block, behind header and frame
+	if err := os.WriteFile(files[0], segment, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := f.copyTo(source, key)
+	f.settle()
+	if snap := f.describe(id); snap.State != snapshot.Failed || snap.Message != "Damaged data in the source snapshot" || snap.VolumeSize != 0 {
+		t.Errorf("got %v %q, %d GiB", snap.State, snap.Message, snap.VolumeSize)
+	}
+}
