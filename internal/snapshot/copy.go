@@ -260,6 +260,10 @@ func (s *Service) source(ctx context.Context, c *Copy) (source Snapshot, why str
 		return Snapshot{}, sourceNotFound, nil
 	case err != nil:
 		return Snapshot{}, "", err
+	case source.Encrypted() && !c.Snapshot.Encrypted():
+		// The copy was asked for when this was not there, or not shared yet:
+		// else it would be encrypted. In the clear it is never written down.
+		return Snapshot{}, sourceNotFound, nil
 	}
 	switch source.State {
 	case Completed:

@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"shale/internal/snapshot"
+	"shale/internal/snapshot/snapshottest"
 )
 
 // copyTo copies into the domain of the KMS key and gives the copy's ID.
@@ -178,5 +180,61 @@ func TestCopyOfDamage(t *testing.T) {
 	f.settle()
 	if snap := f.describe(id); snap.State != snapshot.Failed || snap.Message != "Damaged data in the source snapshot" || snap.VolumeSize != 0 {
 		t.Errorf("got %v %q, %d GiB", snap.State, snap.Message, snap.VolumeSize)
+	}
+}
+
+// What is encrypted is never copied into the clear: not if it came to be seen
+// only after the copy had been asked for, and been taken for one of nothing.
+// Spec: ec2-snapshots §5.
+func TestCopyOfALateSourceStaysEncrypted(t *testing.T) {
+	f := newFixture(t)
+	f.BinTime = time.Hour
+	f.Restart(t)
+	arn := f.newKey()
+	f.KMS.Grant(arn, snapshottest.Other.Account)
+	source := f.encrypted(arn)
+	f.mustPut(source, 0, data(1))
+	f.complete(source, 1, nil)
+	for name, step := range map[string]struct {
+		hide, show func() error
+		by         snapshot.Caller
+	}{
+		"shared later": {
+			func() error { return nil },
+			func() error {
+				return f.Service.Share(t.Context(), caller, snapshot.ShareRequest{SnapshotID: source, Accounts: []string{snapshottest.Other.Account}})
+			},
+			snapshottest.Other,
+		},
+		"out of the bin": {
+			func() error { return f.Service.Delete(t.Context(), caller, source) },
+			func() error {
+				return second(f.Service.Restore(t.Context(), caller, snapshot.RestoreRequest{SnapshotID: source}))
+			},
+			caller,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := step.hide(); err != nil {
+				t.Fatal(err)
+			}
+			f.Halt()
+			copied, err := f.Service.Copy(t.Context(), step.by, snapshot.CopyRequest{SourceRegion: step.by.Region, SourceID: source})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := step.show(); err != nil {
+				t.Fatal(err)
+			}
+			f.Resume()
+			f.settle()
+			page, err := f.Service.Describe(t.Context(), step.by, snapshot.DescribeRequest{IDs: []string{copied.ID}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if snap := page.Snapshots[0]; snap.State != snapshot.Failed || snap.Message != "Source snapshot is not found" {
+				t.Errorf("got %v %q, encrypted %v", snap.State, snap.Message, snap.Encrypted())
+			}
+		})
 	}
 }
