@@ -86,11 +86,18 @@ const (
 	Throttled    Code = "ThrottlingException"
 )
 
-// An Error is a request that was refused. It names no key material and may be
-// logged.
+// An Error is a request that was refused.
 type Error struct {
 	Code Code
 	Text string // what AWS says to the caller
 }
 
-func (e *Error) Error() string { return string(e.Code) + ": " + e.Text }
+// Error tells the code, and may be logged. The text is the caller's only: it
+// quotes ARNs, aliases and whatever else was in the request; but why a policy
+// is malformed is told without a word of it.
+func (e *Error) Error() string {
+	if e.Code == MalformedPolicy {
+		return string(e.Code) + ": " + e.Text
+	}
+	return string(e.Code)
+}
