@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/ncruces/go-sqlite3/driver"
 
@@ -296,6 +299,55 @@ func TestCompletionWaitsForTheKey(t *testing.T) {
 	}
 	if snap := f.describe(id); snap.State != snapshot.Completed {
 		t.Errorf("enabled again: got %v %s, want completed", snap.State, snap.Message)
+	}
+}
+
+// What waits for a key holds up nobody: neither other snapshots nor those who
+// wait until all is done that can be.
+func TestNobodyWaitsForAKey(t *testing.T) {
+	f := newFixture(t)
+	disabled, gone := f.newKey(), f.newKey()
+	f.Halt()
+	var waiting []string
+	for i := range 10 {
+		id := f.encrypted([]string{disabled, gone}[i%2])
+		if done, err := f.Catalog.Seal(t.Context(), f.describe(id).Key, snapshot.Claim{}); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		waiting = append(waiting, id)
+	}
+	f.KMS.Disable(disabled)
+	f.KMS.Destroy(gone)
+	f.Resume()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	other := f.start("")
+	if _, err := f.Service.Complete(ctx, caller, snapshot.CompleteRequest{SnapshotID: other, ChangedBlocks: ptr(int64(0))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Service.Settle(ctx); err != nil {
+		t.Fatalf("Settle: %v", err)
+	}
+	if snap := f.describe(other); snap.State != snapshot.Completed {
+		t.Errorf("an unencrypted snapshot is %v", snap.State)
+	}
+	f.KMS.Enable(disabled)
+	if err := f.Service.Settle(ctx); err != nil {
+		t.Fatalf("Settle: %v", err)
+	}
+	for i, id := range waiting {
+		if got, want := f.describe(id).State, []snapshot.State{snapshot.Completed, snapshot.Completing}[i%2]; got != want {
+			t.Errorf("snapshot %d: got %v, want %v", i, got, want)
+		}
+	}
+}
+
+// What fails again and again comes after what has not, also if there was no
+// room to try it: else the oldest that nobody answers for would take all room.
+func TestFailuresComeLast(t *testing.T) {
+	got := snapshot.InTurn([]int64{1, 2, 3, 4, 5}, map[int64]int{1: 5, 2: 1, 4: 3})
+	if want := []int64{3, 5, 2, 4, 1}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -1,6 +1,9 @@
 package snapshot
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // For tests of what happens when there is no buffer.
 const (
@@ -16,3 +19,23 @@ func Reading(s *Service) int { return len(s.reading) }
 
 // SetMaxCounted sets how many blocks a pass of the count of usage holds.
 func (s *Service) SetMaxCounted(n int) { s.maxCounted = n }
+
+// InTurn gives the order in which snapshots are tried of which some have failed
+// before, so often.
+func InTurn(keys []int64, failed map[int64]int) []int64 {
+	var f folds
+	f.init()
+	for key, times := range failed {
+		for range times {
+			f.end(key, errors.New("no answer"))
+		}
+	}
+	f.again()
+	for _, key := range keys { // and there was no room for any
+		if f.begin(key) {
+			f.giveBack(key)
+		}
+	}
+	inTurn(&f, keys, func(key *int64) int64 { return *key })
+	return keys
+}

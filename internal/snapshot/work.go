@@ -1,8 +1,10 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,19 +35,21 @@ type folds struct {
 	wake chan struct{} // holds one value when there may be work
 
 	mu      sync.Mutex
-	running map[int64]bool    // by snapshot key
+	running map[int64]int     // by snapshot key: the round in which it began
 	failed  map[int64]backoff // by snapshot key
+	round   int               // grows when all is to be tried again
 	changed chan struct{}     // closed and replaced when a fold has ended
 }
 
 type backoff struct {
-	wait  time.Duration
-	until time.Time // by the real clock
+	wait    time.Duration
+	until   time.Time // by the real clock
+	keyless bool      // its key could not be used in this round
 }
 
 func (f *folds) init() {
 	f.wake = make(chan struct{}, 1)
-	f.running = make(map[int64]bool)
+	f.running = make(map[int64]int)
 	f.failed = make(map[int64]backoff)
 	f.changed = make(chan struct{})
 }
@@ -62,25 +66,73 @@ func (f *folds) kick() {
 func (f *folds) begin(key int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.running[key] || time.Now().Before(f.failed[key].until) {
+	if _, running := f.running[key]; running || time.Now().Before(f.failed[key].until) {
 		return false
 	}
-	f.running[key] = true
+	f.running[key] = f.round
 	return true
+}
+
+// giveBack takes back begin: there was no room to start it.
+func (f *folds) giveBack(key int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.running, key)
+}
+
+// again lets all that has failed be tried again at once, and forgets which keys
+// could not be used.
+func (f *folds) again() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.round++
+	for key, b := range f.failed {
+		f.failed[key] = backoff{wait: b.wait}
+	}
+}
+
+// keyless reports whether the snapshot's key could not be used in this round.
+func (f *folds) keyless(key int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed[key].keyless
+}
+
+// failures gives the snapshots that have failed lately, and how often: by the
+// time that they wait.
+func (f *folds) failures() map[int64]time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waits := make(map[int64]time.Duration, len(f.failed))
+	for key, b := range f.failed {
+		waits[key] = b.wait
+	}
+	return waits
 }
 
 func (f *folds) end(key int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	round := f.running[key]
 	delete(f.running, key)
 	if err == nil {
 		delete(f.failed, key)
 	} else {
 		wait := min(max(2*f.failed[key].wait, workInterval), maxBackoff)
-		f.failed[key] = backoff{wait, time.Now().Add(wait)}
+		f.failed[key] = backoff{wait: wait}
+		if round == f.round {
+			f.failed[key] = backoff{wait, time.Now().Add(wait), waitsForKey(err)}
+		}
 	}
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// waitsForKey reports whether an error is about a snapshot's key, which others
+// have to make usable again.
+func waitsForKey(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Code == KeyRefused || e.Code == KeyNotFound || e.Code == DomainLost)
 }
 
 // Run does the background work until ctx ends: it completes sealed snapshots
@@ -138,6 +190,7 @@ func (s *Service) startFolds(ctx context.Context, g *errgroup.Group) {
 		}
 		return
 	}
+	inTurn(&s.folds, due, func(snap *Snapshot) int64 { return snap.Key })
 	for i := range due {
 		snap := &due[i]
 		if !s.startJob(ctx, g, snap, func() error { return s.fold(ctx, snap) }) {
@@ -155,12 +208,21 @@ func (s *Service) startCopies(ctx context.Context, g *errgroup.Group) {
 		}
 		return
 	}
+	inTurn(&s.folds, due, func(c *Copy) int64 { return c.Snapshot.Key })
 	for i := range due {
 		c := &due[i]
 		if !s.startJob(ctx, g, &c.Snapshot, func() error { return s.runCopy(ctx, c) }) {
 			return
 		}
 	}
+}
+
+// inTurn puts what has failed behind what has not, and the more often the later:
+// snapshots whose keys nobody can ask for, which may take long to find out, do
+// not hold up all others.
+func inTurn[T any](f *folds, due []T, key func(*T) int64) {
+	waits := f.failures()
+	slices.SortStableFunc(due, func(a, b T) int { return cmp.Compare(waits[key(&a)], waits[key(&b)]) })
 }
 
 // startJob lets one snapshot be completed by the work, unless that is going on,
@@ -179,7 +241,7 @@ func (s *Service) startJob(ctx context.Context, g *errgroup.Group, snap *Snapsho
 		s.usageChanged()
 		return nil
 	}) {
-		s.folds.end(snap.Key, nil) // the end of another job comes back to it
+		s.folds.giveBack(snap.Key) // the end of another job comes back to it
 		return false
 	}
 	return true
@@ -200,11 +262,14 @@ func (s *Service) sweep(ctx context.Context) {
 
 // Settle returns when all that is due has been done: snapshots whose time is
 // over have failed, locks have ended, the recycle bin is purged, and sealed
-// snapshots and copies are completed or have failed. Run must be running.
+// snapshots and copies are completed or have failed. What waits for a key that
+// cannot be used has been tried once more, and is waited for no longer. Run must
+// be running.
 func (s *Service) Settle(ctx context.Context) error {
 	if err := s.keepTime(ctx); err != nil {
 		return err
 	}
+	s.folds.again()
 	for {
 		s.folds.mu.Lock()
 		changed := s.folds.changed
@@ -214,8 +279,13 @@ func (s *Service) Settle(ctx context.Context) error {
 			return err
 		}
 		copies, err := s.catalog.Copies(ctx)
-		if err != nil || len(due)+len(copies) == 0 {
+		if err != nil {
 			return err
+		}
+		due = slices.DeleteFunc(due, func(snap Snapshot) bool { return s.folds.keyless(snap.Key) })
+		copies = slices.DeleteFunc(copies, func(c Copy) bool { return s.folds.keyless(c.Snapshot.Key) })
+		if len(due)+len(copies) == 0 {
+			return nil
 		}
 		s.folds.kick()
 		select {
