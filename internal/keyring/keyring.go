@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"shale/internal/domain"
 	"shale/internal/kms"
@@ -29,6 +30,8 @@ import (
 type Keyring struct {
 	fs       vfs.FS
 	provider kms.Provider
+	believed time.Duration // see believer; 0 if the provider is none
+	opened   time.Time
 	log      *slog.Logger
 
 	making sync.Mutex // held while a domain is made
@@ -42,7 +45,19 @@ type Keyring struct {
 type entry struct {
 	file                            // immutable
 	key  atomic.Pointer[domain.Key] // nil while it is not in memory
+	// asked is when the KMS last unwrapped it, by Keyring.clock.
+	asked atomic.Int64
 }
+
+// keep keeps the key in memory, which the KMS gave out at the time.
+func (e *entry) keep(key *domain.Key, asked int64) {
+	e.asked.Store(asked)
+	e.key.Store(key)
+}
+
+// A believer is a provider whose Key does not find out whether the actions are
+// allowed: that shows at Decrypt only, and is believed for some time.
+type believer interface{ Believed() time.Duration }
 
 // Open reads the domains in the folder. One whose file is damaged is logged
 // and left alone. A nil logger discards.
@@ -50,7 +65,10 @@ func Open(dir vfs.FS, p kms.Provider, log *slog.Logger) (*Keyring, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &Keyring{fs: dir, provider: p, log: log, domains: make(map[domain.Number]*entry), byKey: make(map[string]*entry)}
+	k := &Keyring{fs: dir, provider: p, opened: time.Now(), log: log, domains: make(map[domain.Number]*entry), byKey: make(map[string]*entry)}
+	if b, ok := p.(believer); ok {
+		k.believed = b.Believed()
+	}
 	names, err := dir.List()
 	if err != nil {
 		return nil, fmt.Errorf("list encryption domains: %w", err)
@@ -161,7 +179,7 @@ func (k *Keyring) make(ctx context.Context, c kms.Caller, arn string) (*entry, e
 	if err := vfs.Replace(k.fs, n.String(), b); err != nil {
 		return nil, fmt.Errorf("make an encryption domain: %w", err)
 	}
-	e.key.Store(domain.New(n, &data.Plaintext))
+	e.keep(domain.New(n, &data.Plaintext), k.clock())
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.log.InfoContext(ctx, "encryption domain made", "domain", n.String())
@@ -226,7 +244,8 @@ func unusable(err error) bool {
 
 // unwrap gives the domain's key, of which the KMS allows the use.
 func (k *Keyring) unwrap(ctx context.Context, c kms.Caller, e *entry) (*domain.Key, error) {
-	if key := e.key.Load(); key != nil {
+	now := k.clock()
+	if key := e.key.Load(); key != nil && !k.outdated(e, now) {
 		return key, nil
 	}
 	data, err := k.provider.Decrypt(ctx, c, e.arn, e.wrapped, encryption(e.number))
@@ -235,13 +254,26 @@ func (k *Keyring) unwrap(ctx context.Context, c kms.Caller, e *entry) (*domain.K
 		return nil, fmt.Errorf("domain %v: %w: it was not wrapped by its KMS key", e.number, domain.ErrLost)
 	}
 	if err != nil {
+		if k.believed > 0 {
+			e.key.Store(nil) // what was believed does not hold, or nobody knows
+		}
 		return nil, err
 	}
 	defer clear(data[:])
 	key := domain.New(e.number, &data)
-	e.key.Store(key)
+	e.keep(key, now)
 	return key, nil
 }
+
+// outdated reports whether the caller has to ask anew for the entry's key. Of
+// many at a time one has to.
+func (k *Keyring) outdated(e *entry, now int64) bool {
+	asked := e.asked.Load()
+	return k.believed > 0 && now-asked >= int64(k.believed) && e.asked.CompareAndSwap(asked, now)
+}
+
+// clock is a time that only goes forward, in nanoseconds.
+func (k *Keyring) clock() int64 { return int64(time.Since(k.opened)) }
 
 // Cached gives the key of a domain if it is in memory, else nil. It is for
 // checks that are made where the key happens to be at hand, never for access.

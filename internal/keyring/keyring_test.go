@@ -2,6 +2,7 @@ package keyring_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/domain"
@@ -161,6 +164,53 @@ func TestEveryUseIsAsked(t *testing.T) {
 	use(kms.NotFound)
 	f.open()
 	use(kms.NotFound)
+}
+
+// distant is a KMS that tells only when it decrypts whether that is allowed.
+type distant struct {
+	*kmstest.Provider
+	believed time.Duration
+}
+
+func (d distant) Key(ctx context.Context, c kms.Caller, name string, _ ...kms.Action) (kms.Key, error) {
+	return d.Provider.Key(ctx, c, name, kms.DescribeKey)
+}
+
+func (d distant) Believed() time.Duration { return d.believed }
+
+// A key in memory is given out no longer than a KMS elsewhere allows its use.
+func TestDecryptionTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := distant{kmstest.New(), 5 * time.Second}
+		k, err := keyring.Open(vfs.Dir(t.TempDir()), p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arn := p.Create(caller.Account, caller.Region)
+		_, key, err := k.Domain(t.Context(), caller, arn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		use := func(want kms.Code) {
+			t.Helper()
+			if _, err := k.Key(t.Context(), caller, key.Number()); refusal(err) != want {
+				t.Errorf("Key: got %v, want %q", err, want)
+			}
+		}
+		time.Sleep(p.believed)
+		use("")
+		p.Deny(arn, caller.Account, kms.Decrypt)
+		use("") // believed
+		time.Sleep(p.believed)
+		for range 2 {
+			use(kms.AccessDenied)
+		}
+		if k.Cached(key.Number()) != nil {
+			t.Error("the key is still in memory")
+		}
+		p.Deny(arn, caller.Account)
+		use("")
+	})
 }
 
 // A domain whose file is missing or damaged is lost until the file is back;

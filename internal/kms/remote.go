@@ -27,7 +27,8 @@ const (
 // A Remote is a KMS elsewhere: AWS's own, or a service that speaks its
 // protocol. It calls with the credentials of this process, whoever asks: which
 // keys may be used is decided there, for these credentials. What Key says of a
-// key's state may be 5 seconds old; GenerateDataKey and Decrypt ask each time.
+// key's state may be 5 seconds old, and it does not know whether they may
+// decrypt; GenerateDataKey and Decrypt ask each time.
 // A call takes at most 10 seconds.
 type Remote struct {
 	client *awskms.Client
@@ -56,6 +57,10 @@ func NewRemote(ctx context.Context, url string) (*Remote, error) {
 		}),
 	}, nil
 }
+
+// Believed is for how long a key that Decrypt has given out may be used before
+// Decrypt has to be asked again.
+func (r *Remote) Believed() time.Duration { return remoteAge }
 
 func inRegion(c Caller) func(*awskms.Options) {
 	return func(o *awskms.Options) { o.Region = c.Region }
