@@ -133,7 +133,7 @@ func TestRotateRootInterrupted(t *testing.T) {
 					// Repeated, with what the operator still has.
 					_, _, err := kms.RotateRoot(k.keys, k.kms, where.current, where.next)
 					if err != nil {
-						if where.next == nil {
+						if where.current == nil {
 							t.Fatalf("call %d: repeated: %v", n, err)
 						}
 						l, err := kms.OpenLocal(kms.LocalOptions{FS: k.kms, Root: *where.next})
@@ -145,6 +145,9 @@ func TestRotateRootInterrupted(t *testing.T) {
 				}
 				if where.next != nil {
 					l = must2(kms.OpenLocal(kms.LocalOptions{FS: k.kms, Root: *where.next}))
+					if _, err := os.Stat(filepath.Join(k.path, "root")); !os.IsNotExist(err) {
+						t.Errorf("call %d: the old root key is still in the folder: %v", n, err)
+					}
 				} else {
 					l = must2(k.open())
 				}
