@@ -228,12 +228,7 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 // source's own and nothing is copied; in another one the blocks are written
 // into it first.
 func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyResult, error) {
-	caller := Caller{Account: c.Snapshot.Account, Region: c.Snapshot.Region}
-	from, err := s.readKey(ctx, caller, source)
-	if err != nil {
-		return CopyResult{}, err
-	}
-	to, err := s.writeKey(ctx, caller, &c.Snapshot)
+	_, to, err := s.copyKeys(ctx, c, source)
 	if err != nil {
 		return CopyResult{}, err
 	}
@@ -242,7 +237,7 @@ func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyR
 	}
 	if source.Domain != c.Snapshot.Domain {
 		result.SourceKey, result.Lineage = 0, c.Snapshot.Lineage
-		if result.Map.Root, err = s.translate(ctx, source, from, &c.Snapshot, to); err != nil {
+		if result.Map.Root, err = s.translate(ctx, c, source); err != nil {
 			return CopyResult{}, err
 		}
 	}
@@ -250,6 +245,17 @@ func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyR
 		result.Map.MAC = to.MAC(domain.OwnMap, c.Snapshot.ID, result.VolumeSize, result.Map.Root)
 	}
 	return result, nil
+}
+
+// copyKeys gives the keys of the source and of the copy, if the copy's account
+// may use them now.
+func (s *Service) copyKeys(ctx context.Context, c *Copy, source *Snapshot) (from, to *domain.Key, err error) {
+	caller := Caller{Account: c.Snapshot.Account, Region: c.Snapshot.Region}
+	if from, err = s.readKey(ctx, caller, source); err != nil {
+		return nil, nil, err
+	}
+	to, err = s.writeKey(ctx, caller, &c.Snapshot)
+	return from, to, err
 }
 
 // source finds what is to be copied. why says why that cannot be.

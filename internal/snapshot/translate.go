@@ -21,8 +21,9 @@ const maxTranslating = 8
 // translate writes the blocks of a snapshot of one domain to a copy in another
 // and gives the root of their map there. The blocks are rows of the copy until
 // it is completed, like those of an upload; what an attempt before has stored
-// is found again, and so is what the domain holds already.
-func (s *Service) translate(ctx context.Context, source *Snapshot, from *domain.Key, to *Snapshot, key *domain.Key) (block.ID, error) {
+// is found again, and so is what the domain holds already. The keys are asked
+// for with each block: one that is disabled ends a copy that has begun.
+func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot) (block.ID, error) {
 	want := sha256.New()
 	g, writing := errgroup.WithContext(ctx)
 	g.SetLimit(maxTranslating)
@@ -31,12 +32,16 @@ func (s *Service) translate(ctx context.Context, source *Snapshot, from *domain.
 			if err != nil {
 				return err
 			}
+			from, key, err := s.copyKeys(writing, c, source)
+			if err != nil {
+				return err
+			}
 			digest, err := s.store.Digest(writing, from, entry.ID)
 			if err != nil {
 				return err
 			}
 			want.Write(digest[:])
-			w := blockstore.Write{Snapshot: to.Key, Index: entry.Index, Digest: digest, Key: key}
+			w := blockstore.Write{Snapshot: c.Snapshot.Key, Index: entry.Index, Digest: digest, Key: key}
 			g.Go(func() error { return s.translateBlock(writing, entry.ID, from, w) })
 		}
 		return nil
@@ -47,8 +52,12 @@ func (s *Service) translate(ctx context.Context, source *Snapshot, from *domain.
 	if failed != nil {
 		return block.ID{}, failed
 	}
+	_, key, err := s.copyKeys(ctx, c, source)
+	if err != nil {
+		return block.ID{}, err
+	}
 	w := written{hash: sha256.New(), key: key}
-	folded, err := s.foldMap(ctx, to, &w)
+	folded, err := s.foldMap(ctx, &c.Snapshot, &w)
 	if err != nil {
 		return block.ID{}, err
 	}

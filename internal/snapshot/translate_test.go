@@ -4,11 +4,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
+	"shale/internal/vfs"
+	"shale/internal/vfs/errorfs"
 )
 
 // copyTo copies into the domain of the KMS key and gives the copy's ID.
@@ -236,5 +239,36 @@ func TestCopyOfALateSourceStaysEncrypted(t *testing.T) {
 				t.Errorf("got %v %q, encrypted %v", snap.State, snap.Message, snap.Encrypted())
 			}
 		})
+	}
+}
+
+// A key that is disabled while a copy is being written ends the copy there.
+// Spec: ec2-snapshots §5.
+func TestCopyEndsWithItsKey(t *testing.T) {
+	var disk *errorfs.FS
+	f := &fixture{snapshottest.NewFS(t, func(fs vfs.FS) vfs.FS {
+		disk = errorfs.Wrap(fs)
+		return disk
+	}), t}
+	for _, which := range []int{0, 1} {
+		keys := []string{f.newKey(), f.newKey()}
+		source := f.encrypted(keys[0])
+		for i := range int64(60) {
+			f.mustPut(source, i, data(uint64(i)+1))
+		}
+		f.complete(source, 60, nil)
+		var writes atomic.Int32
+		disk.Fail(func(op errorfs.Op, _ string) error {
+			if op == errorfs.Write && writes.Add(1) == 3 {
+				f.KMS.Disable(keys[which])
+			}
+			return nil
+		})
+		id := f.copyTo(source, keys[1])
+		f.settle()
+		disk.Fail(nil)
+		if snap := f.describe(id); snap.State != snapshot.Failed || snap.Message != "Given key ID is not accessible" {
+			t.Errorf("key %d: got %v %q", which, snap.State, snap.Message)
+		}
 	}
 }
