@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"shale/internal/datadir"
+	"shale/internal/keyring"
 	"shale/internal/kms"
 	"shale/internal/vfs"
 )
@@ -94,14 +95,16 @@ func openKMS(dir *datadir.Dir, root *kms.Root, now func() time.Time, log *slog.L
 	return kms.OpenLocal(kms.LocalOptions{FS: keys, Root: *root, Now: now, Logger: log})
 }
 
-// sweepKeys destroys keys whose time is over, until ctx ends.
-func sweepKeys(ctx context.Context, k *kms.Local, log *slog.Logger) {
+// sweepKeys destroys keys whose time is over, and forgets what they have
+// unwrapped, until ctx ends.
+func sweepKeys(ctx context.Context, k *kms.Local, ring *keyring.Keyring, log *slog.Logger) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
 		if err := k.Sweep(ctx); err != nil && ctx.Err() == nil {
 			log.Error("KMS keys whose time is over are still on the disk", "err", err)
 		}
+		ring.Forget(ctx)
 		select {
 		case <-ctx.Done():
 			return

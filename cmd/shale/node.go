@@ -45,6 +45,7 @@ type node struct {
 	clock   *testClock
 	kms     *kms.Local   // nil if keys are kept elsewhere
 	keys    kms.Provider // kms, or what is elsewhere
+	ring    *keyring.Keyring
 
 	stop func() // ends the background work and waits for it
 }
@@ -76,7 +77,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
 	if n.kms != nil {
-		work.Go(func() { sweepKeys(ctx, n.kms, o.log) })
+		work.Go(func() { sweepKeys(ctx, n.kms, n.ring, o.log) })
 	}
 	work.Go(func() { n.service.KeepUsage(ctx) })
 	n.stop = func() {
@@ -124,13 +125,12 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		}
 		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
-	keys, err := keyring.Open(vfs.Dir(dir.Domains()), n.keys, o.log)
-	if err != nil {
+	if n.ring, err = keyring.Open(vfs.Dir(dir.Domains()), n.keys, o.log); err != nil {
 		return errors.Join(err, medium.Close())
 	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
-		Catalog: n.catalog, Store: n.store, Keyring: keys, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
+		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
 		BinTime: o.binTime,
 	})
 	return nil
@@ -224,7 +224,9 @@ func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.re
 func (n *node) Advance(ctx context.Context, d time.Duration) error {
 	n.clock.advance(d)
 	if n.kms != nil {
-		if err := n.kms.Sweep(ctx); err != nil {
+		err := n.kms.Sweep(ctx)
+		n.ring.Forget(ctx)
+		if err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,6 +237,27 @@ func (k *Keyring) Key(ctx context.Context, c kms.Caller, n domain.Number, action
 		return nil, err
 	}
 	return k.unwrap(ctx, c, e)
+}
+
+// Forget drops the keys from memory that nobody can use any more, for which
+// nobody may ask again.
+func (k *Keyring) Forget(ctx context.Context) {
+	k.mu.RLock()
+	all := slices.Collect(maps.Values(k.domains))
+	k.mu.RUnlock()
+	for _, e := range all {
+		if e.key.Load() == nil {
+			continue
+		}
+		parts := strings.SplitN(e.arn, ":", 6) // arn:aws:kms:REGION:ACCOUNT:key/ID
+		if len(parts) < 6 {
+			continue
+		}
+		owner := kms.Caller{Account: parts[4], Region: parts[3]}
+		if _, err := k.provider.Key(ctx, owner, e.arn, kms.Decrypt); unusable(err) {
+			e.key.Store(nil)
+		}
+	}
 }
 
 // unusable reports whether an error says that nobody can use the key now.

@@ -166,6 +166,30 @@ func TestEveryUseIsAsked(t *testing.T) {
 	use(kms.NotFound)
 }
 
+// A key that nobody can use leaves the memory also if nobody asks for it.
+func TestForget(t *testing.T) {
+	f := newFixture(t)
+	var numbers []domain.Number
+	for range 4 {
+		arn := f.kms.Create(caller.Account, caller.Region)
+		numbers = append(numbers, f.domain(arn).Number())
+		switch len(numbers) {
+		case 1:
+			f.kms.Destroy(arn)
+		case 2:
+			f.kms.Disable(arn)
+		case 3:
+			f.kms.Deny(arn, caller.Account, kms.Decrypt) // others may be allowed to
+		}
+	}
+	f.Forget(t.Context())
+	for i, n := range numbers {
+		if got, want := f.Cached(n) != nil, i >= 2; got != want {
+			t.Errorf("key %d in memory: %v, want %v", i, got, want)
+		}
+	}
+}
+
 // distant is a KMS that tells only when it decrypts whether that is allowed.
 type distant struct {
 	*kmstest.Provider
