@@ -82,7 +82,7 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 	if err := r.check(); err != nil {
 		return Snapshot{}, err
 	}
-	name, err := s.copyKey(ctx, c, &r)
+	name, found, err := s.copyKey(ctx, c, &r)
 	if err != nil || r.DryRun {
 		return Snapshot{}, s.storeError(err)
 	}
@@ -95,6 +95,11 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 		Description: r.Description, Tags: r.Tags, StartTime: s.now().UTC().Truncate(time.Millisecond),
 		CompletionMinutes: r.completionMinutes(),
 	}}
+	if !found {
+		// Whether the copy is encrypted could not be settled by its source, which
+		// must not be read if it appears before the copy is made.
+		n.Refused = sourceNotFound
+	}
 	if name != "" {
 		arn, key, err := s.keyring.Domain(ctx, c.kms(), name)
 		if region, _ := owner(arn); err == nil && region != c.Region {
@@ -121,29 +126,29 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 
 // copyKey gives the name of the key that a copy is to be encrypted with, empty
 // for none. What an account encrypts by default counts as of the request. Only
-// whether the source is encrypted is asked of it; one that is not there fails
-// later. Spec: ec2-snapshots §5.
-func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest) (name string, err error) {
+// whether the source is encrypted is asked of it; found is false if it is not
+// there, which fails later. Spec: ec2-snapshots §5.
+func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest) (name string, found bool, err error) {
 	source, _, err := s.visible(ctx, Caller{Account: c.Account, Region: r.SourceRegion}, r.SourceID)
-	found := err == nil
+	found = err == nil
 	if !found && !gone(err) {
-		return "", err
+		return "", false, err
 	}
 	byDefault, name, err := s.defaults(ctx, c)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	asked := r.Encrypted != nil && *r.Encrypted
 	switch {
 	case r.KMSKey != nil:
 		if found && !source.Encrypted() && !asked && !byDefault {
-			return "", &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
+			return "", false, &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
 		}
-		return *r.KMSKey, nil
+		return *r.KMSKey, found, nil
 	case !source.Encrypted() && !asked && !byDefault:
-		return "", nil
+		return "", found, nil
 	}
-	return name, nil
+	return name, found, nil
 }
 
 // gone reports whether an error says that a snapshot is not there.

@@ -114,6 +114,31 @@ func TestCopyGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+// Whether a copy is encrypted is settled when it is asked for, by what its
+// source is then. A source that appears afterwards is not copied: an encrypted
+// one would be in the clear. Spec: ec2-snapshots §5.
+func TestCopyOfWhatAppearsLater(t *testing.T) {
+	f := newFixture(t)
+	f.BinTime = time.Hour
+	f.Restart(t)
+	source := f.encrypted(f.newKey())
+	f.mustPut(source, 0, data(1))
+	f.complete(source, 1, nil)
+	if err := f.Service.Delete(t.Context(), caller, source); err != nil {
+		t.Fatal(err)
+	}
+	f.Halt()
+	id := f.copy(source)
+	if _, err := f.Service.Restore(t.Context(), caller, snapshot.RestoreRequest{SnapshotID: source}); err != nil {
+		t.Fatal(err)
+	}
+	f.Resume()
+	f.settle()
+	if got := f.describe(id); got.State != snapshot.Failed || got.Message != "Source snapshot is not found" {
+		t.Errorf("got %v %q, encrypted: %v; want error", got.State, got.Message, got.Encrypted())
+	}
+}
+
 // Of a copy and the deletion of its source, or of itself, one comes first: the
 // copy is whole, has failed, or is gone.
 func TestCopyAgainstDeletion(t *testing.T) {
