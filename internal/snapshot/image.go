@@ -70,8 +70,9 @@ func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
 //
 // Up to imageWindow blocks are read ahead, each in its own goroutine and in a
 // buffer of those that all reads share. Only the block that is needed next is
-// waited for; ahead of it are taken what more than half of the buffers leave,
-// so that images never starve the reading of single blocks. All goroutines
+// waited for; ahead of it are taken what more than half of the buffers leave.
+// All images together have at most maxImaging, so that they never starve the
+// reading of single blocks, however slowly their callers go on. All goroutines
 // have ended when the iterator returns.
 //
 // The first error ends it: every byte given before it is right. A block whose
@@ -203,11 +204,11 @@ func (r *imageReader) peek() (blockmap.Entry, bool) {
 func (r *imageReader) buffer(must bool) (*buffer, error) {
 	s := r.image.service
 	if !must {
-		return s.spareBuffer(s.reading), nil
+		return s.spareBuffer(), nil
 	}
-	buf, err := s.buffer(r.ctx, s.reading)
+	buf, err := s.imageBuffer(r.ctx)
 	for r.begun && err != nil && r.ctx.Err() == nil {
-		buf, err = s.buffer(r.ctx, s.reading) // half of it has been sent: wait
+		buf, err = s.imageBuffer(r.ctx) // half of it has been sent: wait
 	}
 	r.begun = r.begun || err == nil
 	return buf, err
@@ -215,6 +216,7 @@ func (r *imageReader) buffer(must bool) (*buffer, error) {
 
 func (r *imageReader) release(b *imageBlock) {
 	r.image.service.release(b.buf, r.image.service.reading)
+	<-r.image.service.imaging
 }
 
 // drop waits for what is being read and gives all buffers back.
@@ -228,18 +230,30 @@ func (r *imageReader) drop() {
 	}
 }
 
-// spareBuffer takes a buffer if at least half of them are free, else it
-// returns nil at once.
-func (s *Service) spareBuffer(from slots) *buffer {
-	if len(from) >= cap(from)/2 {
+// imageBuffer takes a buffer for an image, like Service.buffer. The image has
+// no other one while it waits.
+func (s *Service) imageBuffer(ctx context.Context) (*buffer, error) {
+	if err := s.take(ctx, s.imaging); err != nil {
+		return nil, err
+	}
+	buf, err := s.buffer(ctx, s.reading)
+	if err != nil {
+		<-s.imaging
+	}
+	return buf, err
+}
+
+// spareBuffer takes a buffer for an image if at least half of all are free,
+// else it returns nil at once.
+func (s *Service) spareBuffer() *buffer {
+	if len(s.reading) >= cap(s.reading)/2 || !s.imaging.tryTake() {
 		return nil
 	}
-	select {
-	case from <- struct{}{}:
-		return s.pool.Get().(*buffer)
-	default:
+	if !s.reading.tryTake() {
+		<-s.imaging
 		return nil
 	}
+	return s.pool.Get().(*buffer)
 }
 
 func (i *Image) readBlock(ctx context.Context, entry blockmap.Entry, buf []byte) error {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/snapshot"
@@ -182,6 +183,39 @@ func TestImagesLeaveRoom(t *testing.T) {
 		}
 	}
 	held(20)
+}
+
+// However many images nobody reads on from, single blocks are read. An image
+// for which no buffer is left is told to come back.
+func TestManyImagesLeaveRoomForBlocks(t *testing.T) {
+	f := newFixture(t)
+	id := makeSnapshot(t, f.Env, 1, "", map[int64]byte{0: 1, 1: 2})
+	token := f.token(id)
+	img, err := f.Service.OpenImage(t.Context(), snapshottest.Caller, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Service.SetBufferWait(time.Millisecond)
+	var held func(n int)
+	held = func(n int) {
+		for _, err := range img.Read(t.Context(), 0, 1<<30) {
+			if err == nil && n < 2*snapshot.MaxReading {
+				held(n + 1)
+				return
+			}
+			if code(err) != snapshot.Throttled {
+				t.Errorf("image %d: got %v, want Throttled", n, err)
+			}
+			if _, err := f.get(id, token); err != nil {
+				t.Errorf("GetBlock beside %d images: %v", n-1, err)
+			}
+			return
+		}
+	}
+	held(1)
+	if n := snapshot.Reading(f.Service); n != 0 {
+		t.Errorf("%d buffers are still held", n)
+	}
 }
 
 // Of damaged content not a byte is given, and all before it is right.

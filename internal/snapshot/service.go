@@ -29,6 +29,9 @@ const (
 	// bufferWait.
 	maxWriting = 128
 	maxReading = 64
+	// maxImaging bounds those of maxReading that images have: as slow as their
+	// readers may be, some are left for single blocks.
+	maxImaging = 48
 	bufferWait = 5 * time.Second
 )
 
@@ -57,6 +60,7 @@ type Service struct {
 	binTime time.Duration
 
 	writing, reading slots
+	imaging          slots     // of those of reading, the ones that images have
 	pool             sync.Pool // of *buffer
 	bufferWait       time.Duration
 
@@ -73,8 +77,8 @@ func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		binTime: o.BinTime,
-		writing: make(slots, maxWriting), reading: make(slots, maxReading), bufferWait: bufferWait,
-		pool:    sync.Pool{New: func() any { return new(buffer) }},
+		writing: make(slots, maxWriting), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
+		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
 		recount: make(chan struct{}, 1), maxCounted: maxCounted,
 	}
 	if s.log == nil {
@@ -105,20 +109,37 @@ type slots chan struct{}
 // come back: its library does that by itself, and waiting here would only
 // lengthen the queue.
 func (s *Service) buffer(ctx context.Context, from slots) (*buffer, error) {
-	select {
-	case from <- struct{}{}:
-	default:
-		patience := time.NewTimer(s.bufferWait)
-		defer patience.Stop()
-		select {
-		case from <- struct{}{}:
-		case <-patience.C:
-			return nil, &Error{Code: Throttled}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if err := s.take(ctx, from); err != nil {
+		return nil, err
 	}
 	return s.pool.Get().(*buffer), nil
+}
+
+// take takes one of the slots, for which it waits for at most bufferWait.
+func (s *Service) take(ctx context.Context, from slots) error {
+	if from.tryTake() {
+		return nil
+	}
+	patience := time.NewTimer(s.bufferWait)
+	defer patience.Stop()
+	select {
+	case from <- struct{}{}:
+		return nil
+	case <-patience.C:
+		return &Error{Code: Throttled}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// tryTake takes a slot if one is free.
+func (s slots) tryTake() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *Service) release(b *buffer, to slots) {
