@@ -66,6 +66,9 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
+		return nil, err
+	}
 	if n.catalog, err = catalog.Open(ctx, dir.Catalog(), n.clock.now); err != nil {
 		return nil, err
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"net"
@@ -274,6 +276,33 @@ func TestLostSegment(t *testing.T) {
 	writeBlock(t, s.url)
 	if got := segments(t, dir); !strings.HasPrefix(got, "0000000000000002.seg 53") {
 		t.Errorf("segments:\n%s\nwant the block in a second one", got)
+	}
+}
+
+// A folder with segments of another version is refused before its catalog is
+// touched: the program that can read them could not read that any more.
+func TestOldSegmentsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := mustStart(t, serveCmd{DataDir: dir, Anonymous: anonymousLoopback})
+	writeBlock(t, s.url)
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "segments", "0000000000000001.seg")
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[8] = 1
+	binary.LittleEndian.PutUint32(content[56:], crc32.Checksum(content[:56], crc32.MakeTable(crc32.Castagnoli)))
+	path := filepath.Join(dir, "catalog.db")
+	for file, b := range map[string][]byte{name: content, path: []byte("not to be opened")} {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := start(t, serveCmd{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "has format version 1, this program's is 2") {
+		t.Errorf("got %v, want a refusal of the segment's version", err)
 	}
 }
 

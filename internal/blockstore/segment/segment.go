@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -140,6 +141,68 @@ type active struct {
 
 var _ blockstore.Medium = (*Store)(nil)
 
+// A VersionError says that a segment has a format that this program does not
+// know.
+type VersionError struct {
+	Segment string // the name of its file
+	Version uint16
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("segment %s has format version %d, this program's is %d: use the shale that wrote it; nothing was changed",
+		e.Segment, e.Version, version)
+}
+
+// CheckFormat refuses a folder whose first or last segment has another format:
+// a *VersionError. It is called before the catalog is brought up to date, which
+// cannot be undone, and changes nothing. Of a header that is damaged nothing is
+// known.
+func CheckFormat(folder vfs.FS) error {
+	names, err := folder.List()
+	if err != nil {
+		return fmt.Errorf("list segments: %w", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, ok := parseName(name)
+		return !ok
+	})
+	for i, name := range names { // in the order of their numbers
+		if i > 0 && i < len(names)-1 {
+			continue
+		}
+		found, err := formatOf(folder, name)
+		if err != nil {
+			return fmt.Errorf("segment %s: %w", name, err)
+		}
+		if found != version {
+			return &VersionError{name, found}
+		}
+	}
+	return nil
+}
+
+// formatOf gives the version in a segment's header, this program's if it has
+// none that is sound.
+func formatOf(folder vfs.FS, name string) (uint16, error) {
+	f, err := folder.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size < headerSize {
+		return version, err
+	}
+	b := make([]byte, headerLength)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return 0, err
+	}
+	if string(b[:8]) != headerMagic || binary.LittleEndian.Uint32(b[56:]) != crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)) {
+		return version, nil
+	}
+	return binary.LittleEndian.Uint16(b[8:]), nil
+}
+
 // Open opens the folder: it cuts the torn tail of the last segment, removes a
 // segment that was begun and never committed to, and refuses a folder that
 // holds more than a crash can leave there, which means that the catalog is
@@ -151,6 +214,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if s.maxSize == 0 {
 		s.maxSize = MaxSize
+	}
+	if err := CheckFormat(o.FS); err != nil {
+		return nil, err
 	}
 	s.files.init(o.FS)
 	for c := range o.Committed {

@@ -2,7 +2,9 @@ package segment_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -189,6 +191,36 @@ func TestRefusalChangesNothing(t *testing.T) {
 	}
 	f.committed = old
 	f.check(f.mustOpen(), p, 'b')
+}
+
+// What another version wrote is refused, and not taken for damage: nothing of
+// it is wrong.
+func TestAnotherVersionIsRefused(t *testing.T) {
+	for _, old := range []blockstore.ContainerID{1, 2} {
+		f := newFolder(t)
+		f.max = 2 * 4096
+		s := f.mustOpen()
+		f.append(s, 'a', true)
+		f.append(s, 'b', true)
+		file, err := os.OpenFile(f.file(old), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = file.Close() })
+		header := make([]byte, 60)
+		if _, err := file.ReadAt(header, 0); err != nil {
+			t.Fatal(err)
+		}
+		header[8] = 1
+		binary.LittleEndian.PutUint32(header[56:], crc32.Checksum(header[:56], crc32.MakeTable(crc32.Castagnoli)))
+		if _, err := file.WriteAt(header, 0); err != nil {
+			t.Fatal(err)
+		}
+		var other *segment.VersionError
+		if _, err := f.open(); !errors.As(err, &other) || other.Version != 1 {
+			t.Errorf("segment %d of version 1: got %v, want a *VersionError", old, err)
+		}
+	}
 }
 
 func TestSegmentsAreClosedAtTheirSize(t *testing.T) {
