@@ -5,3 +5,6 @@ func (c *Catalog) SetFree(n uint64) { c.free = func() (uint64, error) { return n
 
 // OpenOn opens a catalog on one of SQLite's file systems.
 var OpenOn = openOn
+
+// LockQueries are those that must not look at all locks.
+var LockQueries = []string{cancelQuery, lockedQuery}

@@ -50,10 +50,15 @@ func (c *Catalog) startLock(ctx context.Context, key int64) func(*sql.Tx) error 
 	}
 }
 
-// cancelLocks removes the locks of snapshots that have failed.
+// cancelQuery finds the snapshots that have failed just now by what is left of
+// them, however many locks there are.
+const cancelQuery = `DELETE FROM locks WHERE snapshot IN (SELECT key FROM snapshots WHERE leftover = 1 AND state = 4)`
+
+// cancelLocks removes the locks of snapshots that have failed, with leftover
+// set, in the same transaction.
 func cancelLocks(ctx context.Context) func(*sql.Tx) error {
 	return func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM locks WHERE EXISTS (SELECT 1 FROM snapshots WHERE key = locks.snapshot AND snapshots.state = 4)`)
+		_, err := tx.ExecContext(ctx, cancelQuery)
 		return err
 	}
 }
@@ -173,12 +178,16 @@ func (c *Catalog) Unlock(ctx context.Context, key int64) (done bool, err error) 
 	return done, nil
 }
 
+// lockedQuery goes along the account's own snapshots, so that a page costs no
+// more for the locks of others, and all pages together one look at each.
+const lockedQuery = `SELECT id, account, snapshots.start_ms, ` + lockColumns + ` FROM snapshots
+	CROSS JOIN locks ON locks.snapshot = snapshots.key
+	WHERE account = ? AND region = ? AND (snapshots.start_ms, id) > (?, ?) AND snapshots.state IN (1, 2, 3, 6)
+	ORDER BY snapshots.start_ms, id LIMIT ?`
+
 // Locked implements snapshot.LockCatalog.
 func (c *Catalog) Locked(ctx context.Context, account, region string, after snapshot.Cursor, limit int) ([]snapshot.LockedSnapshot, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT id, account, snapshots.start_ms, `+lockColumns+` FROM locks
-		CROSS JOIN snapshots ON snapshots.key = locks.snapshot
-		WHERE account = ? AND region = ? AND (snapshots.start_ms, id) > (?, ?) AND snapshots.state IN (1, 2, 3, 6)
-		ORDER BY snapshots.start_ms, id LIMIT ?`, account, region, millis(after.Start), after.ID, limit)
+	rows, err := c.reader.QueryContext(ctx, lockedQuery, account, region, millis(after.Start), after.ID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list locks: %w", err)
 	}

@@ -384,7 +384,9 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep t
 		done = n == 1
 		return err
 	})
-	c.completed.change()
+	if done || err != nil { // after an error, who knows
+		c.completed.change()
+	}
 	if err != nil {
 		return false, fmt.Errorf("delete snapshot: %w", err)
 	}
