@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -44,6 +45,11 @@ func (h *Handler) deleteTags(ctx context.Context, q *query) ([]byte, error) {
 	}
 	if req.Matches, err = q.tags("Tag"); err != nil {
 		return nil, err
+	}
+	if req.Matches == nil {
+		if err := q.checkNoTag(); err != nil {
+			return nil, err
+		}
 	}
 	if q.dryRun {
 		if err := snapshot.CheckUntag(req); err != nil {
@@ -109,6 +115,19 @@ func (f form) resources() ([]string, error) {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
+}
+
+// checkNoTag refuses a request without any Tag that has something alike: tags
+// that are misspelt must not be taken for none, which stands for all.
+func (f form) checkNoTag() error {
+	for _, name := range slices.Sorted(maps.Keys(f.values)) {
+		first, _, _ := strings.Cut(strings.ToLower(name), ".")
+		if first == "tag" || first == "tags" {
+			return refuse(invalidValue, "The parameter '%s' is not known. Name tags by Tag.1.Key, Tag.2.Key and so on; "+
+				"without any, all tags are deleted.", name)
+		}
+	}
+	return nil
 }
 
 // tags decodes NAME.N.Key and NAME.N.Value, nil if there are none. A value that
