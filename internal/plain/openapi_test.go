@@ -102,6 +102,7 @@ const (
 	exampleDeleted   = "snap-00000000000000002"
 	exampleSealed    = "snap-00000000000000003"
 	exampleTagged    = "snap-00000000000000004"
+	exampleLocked    = "snap-00000000000000005"
 	exampleGone      = "snap-0999999999999999f"
 	exampleToken     = "AlMBexampleBlockToken"
 	exampleRequestID = "49d7e0de-d1a7-4c17-8dbd-32d924b40643"
@@ -175,6 +176,12 @@ func newExampleServer(t *testing.T) *exampleServer {
 	start(exampleTagged, func(r *snapshot.StartRequest) {
 		r.Tags = []snapshot.Tag{{Key: "env", Value: "test"}, {Key: "owner", Value: "me"}}
 	})
+	start(exampleLocked, nil)
+	if _, err := e.Service.Lock(t.Context(), snapshottest.Caller, snapshot.LockRequest{
+		SnapshotID: s.real[exampleLocked], Days: new(int64(1)),
+	}); err != nil {
+		t.Fatal(err)
+	}
 	start("bound", func(r *snapshot.StartRequest) { r.ClientToken = new("2024-12-31") })
 	if err := e.Service.CountUsage(t.Context()); err != nil {
 		t.Fatal(err)

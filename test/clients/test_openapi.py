@@ -42,6 +42,27 @@ def test_every_example_is_of_its_schema(document):
     assert checked > 40
 
 
+def test_what_ec2_made_is_as_described(server, document):
+    """Copies and locks are made through EC2; this dialect shows them all the same."""
+    registry = Registry().with_resource("urn:doc", Resource.from_contents(document, default_specification=_draft()))
+    ec2, ebs = server.client("ec2"), server.client("ebs")
+
+    def ask(method, snapshot):
+        answer = requests.request(method, f"{server.url}/snapshots/{snapshot}", timeout=20)
+        response = document["paths"]["/snapshots/{id}"][method.lower()]["responses"][str(answer.status_code)]
+        schema = _absolute(response["content"]["application/json"]["schema"])
+        Draft202012Validator(schema, registry=registry).validate(answer.json())
+        return answer
+
+    copy = ec2.copy_snapshot(SourceRegion="us-east-1", SourceSnapshotId="snap-01234567")["SnapshotId"]
+    assert ask("GET", copy).json()["data"]["volume_size"] == 0
+    locked = ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+    ec2.lock_snapshot(SnapshotId=locked, LockMode="governance", LockDuration=1)
+    assert ask("DELETE", locked).json()["error"]["code"] == "CONFLICT"
+    ec2.unlock_snapshot(SnapshotId=locked)
+    assert ask("DELETE", locked).status_code == 200
+
+
 def _draft():
     from referencing.jsonschema import DRAFT202012
 
