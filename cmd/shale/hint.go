@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"shale/internal/transfer"
 )
@@ -47,6 +48,14 @@ func hint(err error) string {
 }
 
 func serviceHint(e *transfer.ServiceError) string {
+	switch {
+	case strings.Contains(e.Message, "region is not served"):
+		return "Give the server's region with --region, or use its profile: " + useServer
+	case e.Code == "OperationNotPermitted" && strings.Contains(e.Message, "is locked"):
+		return "Until when, and whether it can be unlocked: aws ec2 describe-locked-snapshots"
+	case strings.Contains(e.Message, "DisabledException"), strings.Contains(e.Message, "KMSInvalidStateException"):
+		return "Its snapshots can be read once the key can be used again: aws kms describe-key --key-id ARN"
+	}
 	switch e.Code {
 	case "":
 		return "Is it the right address? Another: --endpoint-url."

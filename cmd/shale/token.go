@@ -86,7 +86,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	if !found {
-		return fmt.Errorf("there is no account %q", c.Account)
+		return fmt.Errorf("there is no account %q; see: shale account list --data-dir %s", c.Account, shellQuote(c.DataDir))
 	}
 	if c.JSON {
 		shown := describeToken(&t)
@@ -156,7 +156,8 @@ func (c *tokenRevokeCmd) Run(ctx context.Context, _ streams) (err error) {
 	defer func() { err = errors.Join(err, cat.Close()) }()
 	done, err := cat.RevokeBearer(ctx, c.ID)
 	if err == nil && !done {
-		err = errors.New("there is no token with this ID") // which may be a token, pasted
+		// The ID is not repeated: it may be a token, pasted.
+		err = fmt.Errorf("there is no token with this ID; see: shale token list --data-dir %s", shellQuote(c.DataDir))
 	}
 	return err
 }
