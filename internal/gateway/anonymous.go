@@ -59,15 +59,18 @@ func hostRegion(host string) (string, bool) {
 // foreignOrigin reports whether a web page that this server did not send is
 // behind the request: such a page must not borrow its visitor's place in the
 // network. A browser names the page's origin in everything that can change
-// something.
+// something, and in what the page reads from another origin.
 //
 // On loopback, an origin is ours only by an address or as localhost. Any other
 // name that led a browser here may be a page's own, made to resolve to its
-// visitor's loopback after the page was loaded.
+// visitor's loopback after the page was loaded. What such a page then reads is
+// of its own origin, and the browser names none.
 func foreignOrigin(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	loopback := local != nil && local.IP.IsLoopback()
 	origins := r.Header["Origin"]
 	if len(origins) == 0 {
-		return false
+		return loopback && fromBrowser(r.Header) && !rebindProof(r.Host)
 	}
 	scheme := "http://"
 	if r.TLS != nil {
@@ -76,8 +79,14 @@ func foreignOrigin(r *http.Request) bool {
 	if len(origins) > 1 || !strings.EqualFold(origins[0], scheme+r.Host) {
 		return true
 	}
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return local != nil && local.IP.IsLoopback() && !rebindProof(r.Host)
+	return loopback && !rebindProof(r.Host)
+}
+
+// fromBrowser reports whether a browser sent the header. Each sends its user's
+// languages with every request; a page can change what they are, but not leave
+// them out. Programs send none.
+func fromBrowser(h http.Header) bool {
+	return h["Accept-Language"] != nil || h["Sec-Fetch-Site"] != nil
 }
 
 // rebindProof reports whether no name server has a say in where host leads.
@@ -85,7 +94,7 @@ func rebindProof(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	host = strings.Trim(host, "[]")
+	host = strings.ToLower(strings.Trim(host, "[]"))
 	_, err := netip.ParseAddr(host)
-	return err == nil || strings.EqualFold(host, "localhost")
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }

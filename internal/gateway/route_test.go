@@ -139,6 +139,46 @@ func TestKMS(t *testing.T) {
 	}
 }
 
+// A browser names no origin in what a page reads from its own. So a name that
+// was made to resolve to loopback after the page was loaded must not let it
+// read; and no other client is asked by which name it came.
+func TestReboundName(t *testing.T) {
+	for _, tt := range []struct {
+		name, host, header string
+		ok                 bool
+	}{
+		{"a page of a name of its own", "example.com:8484", "Accept-Language", false},
+		{"a page of a name like ours", "ebs.us-east-1.example.com:8484", "Accept-Language", false},
+		{"a page, by what it says of itself", "example.com:8484", "Sec-Fetch-Site", false},
+		{"a page of no name", "127.0.0.1.example.com", "Accept-Language", false},
+		{"a person, by address", "127.0.0.1:8484", "Accept-Language", true},
+		{"a person, by localhost", "localhost:8484", "Accept-Language", true},
+		{"a person, by the region's name", "ebs.us-east-1.localhost:8484", "Accept-Language", true},
+		{"curl, by any name", "ebs.us-east-1.amazonaws.com", "Accept", true},
+	} {
+		f := newFixture(t, func(o *gateway.Options) {
+			o.Anonymous = testAccount
+			o.TestControls = &clock{}
+		})
+		addr := f.listen(t)
+		for path, served := range map[string]string{"/snapshots": "plain served", "/_test/clock": `{"success":true`} {
+			r, err := http.NewRequest("GET", "http://"+addr+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = tt.host
+			r.Header.Set(tt.header, "")
+			want := served
+			if !tt.ok {
+				want = refused("plain", sigv4.ForeignOrigin)
+			}
+			if _, got := send(t, r); !strings.HasPrefix(got, want) {
+				t.Errorf("%s, %s: got %q, want %q", tt.name, path, got, want)
+			}
+		}
+	}
+}
+
 // A web page must not reach an anonymous server on its visitor's loopback.
 func TestOrigin(t *testing.T) {
 	for _, tt := range []struct {
