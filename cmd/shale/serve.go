@@ -145,6 +145,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	if c.TestControls {
 		options.TestControls = n
+		log.Warn("test controls are on: whoever reaches this address can move the clock")
 	}
 	endpoint := endpointURL(listener.Addr())
 	err = n.writeClient(ctx, dir, datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})

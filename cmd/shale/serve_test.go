@@ -27,7 +27,8 @@ import (
 type serving struct {
 	url    string
 	stdout string
-	stop   func() error // ends it as SIGTERM does
+	log    *bytes.Buffer // to be read once it is stopped
+	stop   func() error  // ends it as SIGTERM does
 }
 
 // start starts a server, or gives the error with which it refuses to start.
@@ -42,8 +43,9 @@ func start(t *testing.T, c serveCmd) (*serving, error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	failed := make(chan error, 1)
+	var log bytes.Buffer
 	go func() {
-		err := c.Run(ctx, streams{out: in, err: io.Discard})
+		err := c.Run(ctx, streams{out: in, err: &log})
 		in.CloseWithError(io.EOF)
 		failed <- err
 	}()
@@ -59,7 +61,7 @@ func start(t *testing.T, c serveCmd) (*serving, error) {
 	})
 	t.Cleanup(func() { _ = stop() })
 	url := regexp.MustCompile(`http://[0-9.:]+`).FindString(string(line[:n]))
-	return &serving{url: url, stdout: string(line[:n]), stop: stop}, nil
+	return &serving{url: url, stdout: string(line[:n]), log: &log, stop: stop}, nil
 }
 
 func mustStart(t *testing.T, c serveCmd) *serving {
@@ -365,6 +367,9 @@ func TestTestControls(t *testing.T) {
 		}
 		if err := s.stop(); err != nil {
 			t.Error(err)
+		}
+		if !strings.Contains(s.log.String(), "level=WARN msg=\"test controls are on") {
+			t.Errorf("the log does not say that test controls are on:\n%s", s.log)
 		}
 	}
 }
