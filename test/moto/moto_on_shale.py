@@ -56,9 +56,6 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     for (path, reason), count in sorted(left_out.items()):
         terminalreporter.write_line(f"left out: {count} of {path}: {reason}")
-    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
-    for reason, count in sorted(reasons.items()):
-        terminalreporter.write_line(f"not run here: {count}: {reason}")
 
 
 @pytest.fixture(autouse=True)
@@ -77,16 +74,6 @@ def own_account(request, shale, monkeypatch):
     for name in ("ACCOUNT_ID", "OWNER_ID"):
         if hasattr(request.module, name):
             monkeypatch.setattr(request.module, name, shale)
-
-
-def skip_what_is_not_served(parsed, model, **_):
-    """Ends a test that asks for something that shale does not serve at all, whatever the test expects."""
-    error = parsed.get("Error", {})
-    code, message = error.get("Code"), error.get("Message", "")
-    if code in ("InvalidAction", "UnknownOperationException", "UnsupportedOperation") or "X-Amz-Target" in message:
-        pytest.skip(f"{model.name} is not served")
-    if model.name == "StartSnapshot" and code == "ValidationException" and "encrypted snapshots" in message:
-        pytest.skip("encrypted snapshots are not served")
 
 
 class Account:
@@ -127,7 +114,6 @@ class Account:
 
     def equipped(self, client):
         """Lets this class answer what shale has no place for."""
-        client.meta.events.register("after-call", skip_what_is_not_served)
         if client.meta.service_model.service_name == "ec2":
             for operation, answer in {"CreateVolume": self.create_volume, "CreateSnapshot": self.create_snapshot}.items():
                 client.meta.events.register(f"before-parameter-build.ec2.{operation}", keep_parameters)
