@@ -203,6 +203,7 @@ type MapKind byte
 const (
 	BaseMap MapKind = 1 // the one that it starts from, while it is pending
 	OwnMap  MapKind = 2 // its own, once it is completed
+	claimed MapKind = 3 // none: the same key is for claims
 )
 
 // MAC authenticates a block map: that of the snapshot, of a volume of so many
@@ -210,6 +211,13 @@ const (
 func (k *Key) MAC(kind MapKind, snapshot string, volumeGiB int64, root block.ID) MAC {
 	size := binary.LittleEndian.AppendUint64(nil, uint64(volumeGiB))
 	return mac(&k.maps, []byte{byte(kind)}, root[:], size, []byte(snapshot))
+}
+
+// Claim is what is kept of the aggregate checksum that was claimed of a
+// snapshot's blocks. The checksum itself would tell who has a disk, or guesses
+// it, that this is the one.
+func (k *Key) Claim(snapshot string, aggregate block.Digest) block.Digest {
+	return mac(&k.maps, []byte{byte(claimed)}, aggregate[:], []byte(snapshot))
 }
 
 // Verify checks a MAC. The error is ErrTampered.

@@ -21,6 +21,7 @@ const (
 	vectorCodec1  = "785274aed78a799931e4a4ac7800c595b1344ebcb3" // "shale", codec 1
 	vectorMAC     = "13b949c283785f44ae867ebd4fdcbefd57781200b9c226936a24d14749cbb51f"
 	vectorBaseMAC = "d2f9d16da74b74b6694d8c6d2111f594256bcf884fd3ff909f5fb275d6e02def"
+	vectorClaim   = "fb0a089743e0c6a17fc612ee84eb8363aac40aa6a5d69c502f7ef593e38002e3"
 
 	vectorNumber domain.Number = 0x0a1b2c3d
 )
@@ -56,6 +57,9 @@ func TestVectors(t *testing.T) {
 	id := k.ID(digest)
 	if id.String() != vectorID {
 		t.Errorf("ID: got %v, want %s", id, vectorID)
+	}
+	if got := k.Claim("snap-0123456789abcdef0", digest); hex.EncodeToString(got[:]) != vectorClaim {
+		t.Errorf("Claim: got %x, want %s", got, vectorClaim)
 	}
 	sealed := domain.SealedDigest(unhex(t, vectorSealed))
 	if got, err := k.OpenDigest(id, &sealed); err != nil || got != digest {

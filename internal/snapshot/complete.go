@@ -49,8 +49,12 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 		return 0, err
 	}
 	// What is claimed cannot be verified without the key.
-	if _, err := s.writeKey(ctx, c, &snap); err != nil {
+	key, err := s.writeKey(ctx, c, &snap)
+	if err != nil {
 		return 0, s.storeError(err)
+	}
+	if claim.Aggregate != nil {
+		*claim.Aggregate = snap.claimOf(*claim.Aggregate, key)
 	}
 	done, err := s.catalog.Seal(ctx, snap.Key, claim)
 	if err != nil {
@@ -100,6 +104,15 @@ func (r *CompleteRequest) claim() (Claim, error) {
 	return claim, nil
 }
 
+// claimOf is what the catalog keeps of an aggregate checksum, given the key of
+// an encrypted snapshot.
+func (s *Snapshot) claimOf(aggregate block.Digest, key *domain.Key) block.Digest {
+	if key == nil {
+		return aggregate
+	}
+	return key.Claim(s.ID, aggregate)
+}
+
 // fold verifies what was claimed about a completing snapshot, makes its map
 // and completes it, or lets it fail. It may be repeated after any error, and
 // after a crash at any point: until the last transaction nothing refers to
@@ -121,7 +134,7 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 	}
 	message := ""
 	switch {
-	case snap.Claim.Aggregate != nil && *snap.Claim.Aggregate != block.Digest(w.hash.Sum(nil)):
+	case snap.Claim.Aggregate != nil && *snap.Claim.Aggregate != snap.claimOf(block.Digest(w.hash.Sum(nil)), key):
 		message = checksumMismatch
 	case snap.Claim.ChangedBlocks != w.count:
 		message = countMismatch

@@ -101,7 +101,9 @@ func (s *Snapshot) FullBytes() int64 { return s.Blocks * block.Size }
 // A Claim is what a CompleteSnapshot asserts about the blocks written.
 type Claim struct {
 	ChangedBlocks int64
-	Aggregate     *block.Digest // nil when no checksum was given
+	// Aggregate is nil when no checksum was given. Of an encrypted snapshot it
+	// is a keyed hash.
+	Aggregate *block.Digest
 }
 
 // StartRequest asks for a new snapshot. Nil means absent, which for Encrypted
