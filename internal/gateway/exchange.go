@@ -189,9 +189,14 @@ func (x *exchange) log(took time.Duration) {
 
 // explain is err's text for the log. Of values outside the model's constraints
 // only the members are named: what stands in them may be a token, a key ARN, or
-// whatever else a client put into the wrong place.
+// whatever else a client put into the wrong place. Checksums of blocks are not
+// named either: the blocks may belong to an encrypted snapshot, and who guesses
+// one could see that it is there.
 func explain(err error) string {
 	e, ok := errors.AsType[*snapshot.Error](err)
+	if ok && e.Code == snapshot.ChecksumMismatch {
+		return "the data's checksum is not the one that was announced"
+	}
 	if !ok || e.Code != snapshot.InvalidRequest {
 		return err.Error()
 	}

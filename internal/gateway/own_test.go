@@ -160,12 +160,15 @@ func TestMetrics(t *testing.T) {
 
 // One line for each request, with nothing secret in it.
 func TestLog(t *testing.T) {
-	secrets := []string{testSecret, testKey, "AWS4-HMAC-SHA256", "Signature=", "TOKEN", "BLOCKBYTES", "QUERY", "arn:"}
+	secrets := []string{testSecret, testKey, "AWS4-HMAC-SHA256", "Signature=", "TOKEN", "BLOCKBYTES", "QUERY", "DIGEST", "arn:"}
 	f := newFixture(t, func(o *gateway.Options) { o.Anonymous = testAccount })
 	f.ebs.serve = func(_ http.ResponseWriter, r *http.Request, _ *block.Digest) error {
 		io.Copy(io.Discard, r.Body)
 		switch r.Method {
 		case http.MethodPut:
+			if r.ContentLength == 0 {
+				return &snapshot.Error{Code: snapshot.ChecksumMismatch, Field: "checksum", Computed: "DIGEST", Expected: "DIGEST"}
+			}
 			return &snapshot.Error{Code: snapshot.NotFound, Snapshot: "snap-0123456789abcdef0"}
 		case http.MethodGet:
 			return &snapshot.Error{Code: snapshot.InvalidBlockToken, Value: "TOKEN"}
@@ -184,6 +187,10 @@ func TestLog(t *testing.T) {
 				"level=INFO", "msg=request", "op=PutSnapshotBlock", "snapshot=snap-0123456789abcdef0", "caller=" + testAccount,
 				"status=400", "bytes_in=10", "took=", "err=\"the snapshot 'snap-0123456789abcdef0' does not exist\"",
 			},
+		},
+		{
+			request("PUT", putTarget, "", "x-amz-content-sha256: UNSIGNED-PAYLOAD"), &signing{hash: "UNSIGNED-PAYLOAD"},
+			[]string{"op=PutSnapshotBlock", "err=\"the data's checksum is not the one that was announced\""},
 		},
 		{request("GET", putTarget+"?blockToken=QUERYTOKEN", ""), &signing{}, []string{"op=GetSnapshotBlock", "the block token is invalid"}},
 		{request("POST", "/snapshots", `{"KmsKeyArn":"arn:aws:kms"}`), &signing{}, []string{"op=StartSnapshot", `err="invalid kmsKeyArn"`}},
