@@ -305,7 +305,7 @@ func (m *machine) Crash(*rapid.T) { m.Restart(m.TB) }
 // Any sequence of operations, restarts included, gives what a map in memory
 // gives.
 func TestModel(t *testing.T) {
-	fewerChecks(t)
+	beside(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		env := snapshottest.New(t)
 		defer env.Stop(t)
@@ -325,12 +325,15 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// fewerChecks is for models whose every check starts a service.
-func fewerChecks(t *testing.T) {
+// beside is for models whose every check starts a service. They make fewer
+// checks, all of them as many, for there is one flag, and run beside one another.
+func beside(t *testing.T) {
+	t.Helper()
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue { // not asked for otherwise
 		if err := checks.Value.Set("40"); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Parallel()
 }

@@ -1,7 +1,6 @@
 package snapshot_test
 
 import (
-	"flag"
 	"maps"
 	"slices"
 	"strings"
@@ -307,12 +306,7 @@ func (m *keeper) Crash(*rapid.T) { m.Restart(m.TB) }
 // Any sequence of copies, locks, deletions and restorations, with restarts and
 // a clock that is turned back now and then, gives what a model in memory gives.
 func TestRetentionModel(t *testing.T) {
-	checks := flag.Lookup("rapid.checks")
-	if checks.Value.String() == checks.DefValue { // not asked for otherwise
-		if err := checks.Value.Set("20"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	beside(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		env := snapshottest.New(t)
 		defer env.Stop(t)

@@ -452,7 +452,7 @@ func (m *sharingMachine) compareTags(account string) {
 // Whatever accounts do to one another, each sees what is its own, shared with
 // it or public, with its own tags. Spec: ec2-snapshots §2, §4, §6.
 func TestSharingModel(t *testing.T) {
-	fewerChecks(t)
+	beside(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &sharingMachine{fixture: newFixture(t), t: rt, access: map[string]snapshot.PublicAccess{}}
 		defer m.Stop(t)

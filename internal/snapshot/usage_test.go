@@ -28,6 +28,7 @@ func usageOf(t *testing.T, e *snapshottest.Env, id string) *snapshot.Usage {
 // The figures agree with sets of blocks, one for each snapshot, however many
 // passes they take, through completions, deletions and writes.
 func TestUsageModel(t *testing.T) {
+	t.Parallel()
 	e := snapshottest.New(t)
 	rnd := rand.New(rand.NewPCG(5, 6))
 	type model struct {
