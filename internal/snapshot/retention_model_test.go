@@ -27,6 +27,7 @@ type kept struct {
 	lock           snapshot.LockState // 0 without
 	ends, coolEnds time.Time          // ends is zero until the snapshot is completed
 	days           int64
+	deadline       time.Time // while open
 }
 
 func (k *kept) there() bool { return !k.gone && k.exits.IsZero() }
@@ -90,6 +91,7 @@ func (m *keeper) Make(t *rapid.T) {
 	if err := m.put(s.id, 5, b); err != nil {
 		t.Fatal(err)
 	}
+	s.deadline = m.Clock.Now().Add(4320 * time.Minute)
 	m.snaps = append(m.snaps, s)
 	if rapid.IntRange(0, 3).Draw(t, "left open") > 0 {
 		m.finish(t, s, 1)
@@ -298,6 +300,11 @@ func (m *keeper) List(t *rapid.T) {
 func (m *keeper) Wait(t *rapid.T) {
 	m.Clock.Advance(time.Duration(rapid.IntRange(-20, 30).Draw(t, "hours")) * time.Hour)
 	m.settle()
+	for _, s := range m.snaps { // uploads of which nothing was heard
+		if s.there() && s.state == snapshot.Open && !m.Clock.Now().Before(s.deadline) {
+			s.state, s.lock = snapshot.Failed, 0
+		}
+	}
 	m.tick()
 }
 
