@@ -272,3 +272,57 @@ func TestCopyEndsWithItsKey(t *testing.T) {
 		}
 	}
 }
+
+// Copies whose blocks are written anew, however many and slow, do not hold up
+// one that only takes over a map.
+func TestCopyDoesNotWaitForLongOnes(t *testing.T) {
+	var disk *errorfs.FS
+	f := &fixture{snapshottest.NewFS(t, func(fs vfs.FS) vfs.FS {
+		disk = errorfs.Wrap(fs)
+		return disk
+	}), t}
+	source := f.made(many())
+	var keys []string
+	for range 4 {
+		keys = append(keys, f.newKey())
+	}
+	release, held := make(chan struct{}), make(chan struct{}, 1)
+	disk.Fail(func(op errorfs.Op, _ string) error {
+		if op == errorfs.Write {
+			select {
+			case held <- struct{}{}:
+			default:
+			}
+			<-release
+		}
+		return nil
+	})
+	var long []string
+	for _, key := range keys {
+		long = append(long, f.copyTo(source, key))
+	}
+	<-held
+	snap, err := f.Service.Copy(t.Context(), caller, snapshot.CopyRequest{SourceRegion: caller.Region, SourceID: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); f.describe(snap.ID).State != snapshot.Completed; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("the copy waits for others")
+			break
+		}
+	}
+	for _, id := range long {
+		if state := f.describe(id).State; state == snapshot.Completed {
+			t.Errorf("%s is completed, though nothing could be written", id)
+		}
+	}
+	disk.Fail(nil)
+	close(release)
+	f.settle()
+	for _, id := range long {
+		if state := f.describe(id).State; state != snapshot.Completed {
+			t.Errorf("%s: got %v", id, state)
+		}
+	}
+}

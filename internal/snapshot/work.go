@@ -15,10 +15,11 @@ const (
 	// workInterval is how often the background work looks around by itself;
 	// requests wake it at once.
 	workInterval = time.Second
-	// maxFolds bounds the snapshots completed at a time, maxCopying the copies
-	// that are being made.
-	maxFolds   = 4
-	maxCopying = 2
+	// maxFolds bounds the snapshots completed at a time, maxRewriting the copies
+	// whose blocks are being written, and maxTaking those that take over a map.
+	maxFolds     = 4
+	maxRewriting = 2
+	maxTaking    = 2
 	// sweepRows bounds one transaction of the sweep, so that writes get in
 	// between.
 	sweepRows = 2000
@@ -140,9 +141,10 @@ func waitsForKey(err error) bool {
 // bin, and removes rows that nothing needs. All of it goes on after a restart where it was. It returns once nothing of it
 // runs any more.
 func (s *Service) Run(ctx context.Context) {
-	var g, copies errgroup.Group
+	var g, rewriting, taking errgroup.Group
 	g.SetLimit(maxFolds)
-	copies.SetLimit(maxCopying)
+	rewriting.SetLimit(maxRewriting)
+	taking.SetLimit(maxTaking)
 	tick := time.NewTicker(workInterval)
 	defer tick.Stop()
 	sweeping := make(chan struct{}, 1) // holds a value while a sweep runs
@@ -152,7 +154,7 @@ func (s *Service) Run(ctx context.Context) {
 			s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
 		}
 		s.startFolds(ctx, &g)
-		s.startCopies(ctx, &copies)
+		s.startCopies(ctx, &rewriting, &taking)
 		select {
 		case sweeping <- struct{}{}:
 			sweeps.Go(func() {
@@ -164,7 +166,8 @@ func (s *Service) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			_ = g.Wait() // folds and copies report their own errors
-			_ = copies.Wait()
+			_ = rewriting.Wait()
+			_ = taking.Wait()
 			sweeps.Wait()
 			return
 		case <-tick.C:
@@ -199,8 +202,10 @@ func (s *Service) startFolds(ctx context.Context, g *errgroup.Group) {
 	}
 }
 
-// startCopies starts what can be started of the copies that are due.
-func (s *Service) startCopies(ctx context.Context, g *errgroup.Group) {
+// startCopies starts what can be started of the copies that are due. Those that
+// take over a map are done in a moment, and do not wait behind those whose
+// blocks are written anew.
+func (s *Service) startCopies(ctx context.Context, rewriting, taking *errgroup.Group) {
 	due, err := s.catalog.Copies(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -209,12 +214,22 @@ func (s *Service) startCopies(ctx context.Context, g *errgroup.Group) {
 		return
 	}
 	inTurn(&s.folds, due, func(c *Copy) int64 { return c.Snapshot.Key })
+	room := map[*errgroup.Group]bool{rewriting: true, taking: true}
 	for i := range due {
 		c := &due[i]
-		if !s.startJob(ctx, g, &c.Snapshot, func() error { return s.runCopy(ctx, c) }) {
-			return
+		g := taking
+		if s.rewrites(ctx, c) {
+			g = rewriting
 		}
+		room[g] = room[g] && s.startJob(ctx, g, &c.Snapshot, func() error { return s.runCopy(ctx, c) })
 	}
+}
+
+// rewrites guesses whether the blocks of a copy have to be written anew: its
+// source is there and of another domain.
+func (s *Service) rewrites(ctx context.Context, c *Copy) bool {
+	source, found, err := s.catalog.Snapshot(ctx, c.SourceID)
+	return err != nil || found && c.Refused == "" && source.Domain != c.Snapshot.Domain
 }
 
 // inTurn puts what has failed behind what has not, and the more often the later:
