@@ -14,7 +14,7 @@ import (
 const (
 	// maxCounted bounds the blocks that a pass of the count holds in memory, at
 	// some 30 to 60 bytes each.
-	maxCounted = 1 << 19
+	maxCounted = 1 << 17
 	// countRest is how long the count rests at least between two runs; it rests
 	// restFactor times as long as a run takes if that is more, so that it never
 	// takes more than a tenth of a processor.
@@ -224,7 +224,7 @@ func (c *counter) pass(ctx context.Context, from, to uint64) (done bool, err err
 	var last block.ID // the root before
 	for i, holder := range c.holders {
 		at := int32(i + 1)
-		for change, err := range blockmap.Diff(ctx, c.service.store, last, holder.Root, 0) {
+		for change, err := range blockmap.Diff(ctx, c.service.store.Scan(), last, holder.Root, 0) {
 			if err != nil {
 				return false, fmt.Errorf("count the blocks of snapshot %d: %w", holder.Key, err)
 			}
