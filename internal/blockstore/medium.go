@@ -30,6 +30,9 @@ type Medium interface {
 	ReadAt(ctx context.Context, c ContainerID, p []byte, off int64) error
 	// ReadAtSource is ReadAt past every cache, for bytes that looked damaged.
 	ReadAtSource(ctx context.Context, c ContainerID, p []byte, off int64) error
+	// First is the place of the first batch of a container. A *CorruptError says
+	// that what tells it cannot be believed.
+	First(ctx context.Context, c ContainerID) (Place, error)
 	Close() error
 }
 

@@ -225,6 +225,10 @@ func (s shared) ReadAtSource(ctx context.Context, c blockstore.ContainerID, p []
 	return s.ReadAt(ctx, c, p, off)
 }
 
+func (s shared) First(context.Context, blockstore.ContainerID) (blockstore.Place, error) {
+	return blockstore.Place{}, blockstore.ErrNotFound
+}
+
 func (s shared) Close() error { return nil }
 
 // What does not open though its checksum is right is damage, too: here under

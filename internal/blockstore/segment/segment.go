@@ -319,6 +319,17 @@ func (s *Store) ReadAtSource(_ context.Context, c blockstore.ContainerID, p []by
 	})
 }
 
+// First implements blockstore.Medium.
+func (s *Store) First(_ context.Context, c blockstore.ContainerID) (blockstore.Place, error) {
+	p := blockstore.Place{Container: c, Offset: headerSize}
+	err := s.files.use(c, func(f vfs.File) error {
+		h, err := readHeader(c, f)
+		p.Salt = h.salt
+		return err
+	})
+	return p, err
+}
+
 // Close implements blockstore.Medium.
 func (s *Store) Close() error {
 	err := s.files.close()

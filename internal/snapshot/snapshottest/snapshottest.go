@@ -58,6 +58,7 @@ func (c *Clock) Advance(d time.Duration) {
 type Env struct {
 	Service *snapshot.Service
 	Catalog *catalog.Catalog
+	Medium  *segment.Store
 	Store   *blockstore.Store
 	Keyring *keyring.Keyring
 	KMS     *kmstest.Provider
@@ -128,11 +129,10 @@ func (e *Env) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	medium, err := segment.Open(segment.Options{FS: e.FS, Committed: committed})
-	if err != nil {
+	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed}); err != nil {
 		t.Fatal(err)
 	}
-	e.Store = blockstore.New(blockstore.Options{Medium: medium, Index: e.Catalog})
+	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
 	if e.Keyring, err = keyring.Open(vfs.Dir(filepath.Join(e.Dir, "keys")), e.KMS, nil); err != nil {
 		t.Fatal(err)
 	}

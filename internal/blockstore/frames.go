@@ -1,0 +1,76 @@
+package blockstore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+)
+
+// Frames gives the frames of a container in their order, from the place of its
+// first batch to end, its committed length in bytes. Where there is no sound
+// frame it gives a *CorruptError, once, and searches on page by page:
+// container, offset and salt tell a frame from anything that a payload may
+// hold, so what is behind the damage is not lost. Payloads are not read. Any
+// other error is the last thing that it gives.
+func Frames(ctx context.Context, m Medium, first Place, end int64) iter.Seq2[Frame, error] {
+	return func(yield func(Frame, error) bool) {
+		searching := false
+		for at := first; at.Offset+pageSize <= end; {
+			if err := ctx.Err(); err != nil {
+				yield(Frame{}, err)
+				return
+			}
+			f, err := readFrame(ctx, m, at, end)
+			var corrupt *CorruptError
+			switch {
+			case err == nil:
+				if !yield(f, nil) {
+					return
+				}
+				at.Offset += f.Length
+				searching = false
+			case !errors.As(err, &corrupt):
+				yield(Frame{}, err)
+				return
+			default:
+				if !searching && !yield(Frame{}, err) {
+					return
+				}
+				at.Offset += pageSize
+				searching = true
+			}
+		}
+	}
+}
+
+// readFrame reads the frame at the place, of a batch that ends at end at the
+// latest.
+func readFrame(ctx context.Context, m Medium, at Place, end int64) (Frame, error) {
+	corrupt := func(why string) (Frame, error) { return Frame{}, &CorruptError{at.Container, at.Offset, why} }
+	page := make([]byte, pageSize)
+	if err := m.ReadAt(ctx, at.Container, page, at.Offset); errors.Is(err, io.EOF) {
+		return corrupt("the container ends before it should")
+	} else if err != nil {
+		return Frame{}, err
+	}
+	length, err := FrameLength(at, page)
+	if err != nil {
+		return Frame{}, err
+	}
+	if at.Offset+length > end {
+		return corrupt("a frame that goes on behind the end")
+	}
+	b := make([]byte, length)
+	copy(b, page)
+	if err := m.ReadAt(ctx, at.Container, b[pageSize:], at.Offset+pageSize); errors.Is(err, io.EOF) {
+		return corrupt("the container ends before it should")
+	} else if err != nil {
+		return Frame{}, err
+	}
+	f, err := DecodeFrame(at, b)
+	if err == nil && at.Offset+f.Length > end {
+		return corrupt("a batch that goes on behind the end")
+	}
+	return f, err
+}
