@@ -49,10 +49,10 @@ type Account struct {
 	Created   time.Time
 }
 
-// Accounts gives all accounts in the order in which they were made.
+// Accounts gives all accounts by the time at which they were made.
 func (c *Catalog) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT a.name, a.id, a.created_ms, coalesce((SELECT k.id FROM access_keys k
-		WHERE k.account = a.id ORDER BY k.created_ms, k.id LIMIT 1), '') FROM accounts a ORDER BY a.rowid`)
+		WHERE k.account = a.id ORDER BY k.created_ms, k.id LIMIT 1), '') FROM accounts a ORDER BY a.created_ms, a.id`)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}

@@ -1,12 +1,13 @@
 // Package catalog keeps everything small in SQL: accounts, snapshots, tags,
 // the pending writes of open snapshots, and where each block and map node is
-// stored. It implements snapshot.Catalog and blockstore.Index.
+// stored. It implements snapshot.Catalog and blockstore.Index, in SQLite or in
+// PostgreSQL: what the two do differently is in a file for each.
 //
 // Every state change is one transaction whose precondition stands in a WHERE
 // clause: of two that race, one finds no row. A method that changes something
-// returns once the change is durable (WAL, synchronous=FULL). Pages carry
-// checksums, so that a bit that flips on the disk is an error and not another
-// value.
+// returns once the change is durable. In SQLite (WAL, synchronous=FULL) pages
+// carry checksums, so that a bit that flips on the disk is an error and not
+// another value.
 //
 // A Catalog is safe for concurrent use; writers take turns on one connection.
 package catalog
@@ -18,42 +19,72 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/pressly/goose/v3"
 
 	"shale/internal/blockstore"
 	"shale/internal/snapshot"
-	"shale/internal/vfs"
 )
 
 //go:embed migrations/*.sql
-var migrations embed.FS
+var embedded embed.FS
 
-const (
-	// readers is the number of connections that read beside the writer.
-	readers = 4
-	// cachePages is each connection's page cache: 8 MiB, as negative KiB.
-	cachePages = -8 << 10
-	// reserve is the room that is left for what ends in less being kept:
-	// deleting, completing, sweeping. Segments leave more (segment.reserve).
-	reserve = 16 << 20
-	// noRoom is the free space, in bytes, at which a failed write is put down
-	// to there being none.
-	noRoom = 1 << 20
-)
+// migrations are the files of the schema, by number.
+var migrations = func() fs.FS {
+	dir, err := fs.Sub(embedded, "migrations")
+	if err != nil {
+		panic(err) // the name above is wrong
+	}
+	return dir
+}()
+
+// reserve is the room that is left for what ends in less being kept: deleting,
+// completing, sweeping. Segments leave more (segment.reserve).
+const reserve = 16 << 20
+
+// maxAttempts is how often a transaction is tried that the database has undone
+// because of another one.
+const maxAttempts = 5
+
+type clock = func() time.Time
+
+// A database is what holds a catalog.
+type database interface {
+	// String names it in messages; no secrets.
+	String() string
+	// exists says ErrNone, or why it cannot be looked at.
+	exists(ctx context.Context) error
+	// writer opens the one connection that writes, and reader those that only
+	// read.
+	writer() (*sql.DB, error)
+	reader() (*sql.DB, error)
+	// schema gives the migrations as the database understands them, and
+	// versionsQuery asks it whether there is a table of those that were made.
+	schema() (goose.Dialect, fs.FS)
+	versionsQuery() string
+	// take makes this process the only one that changes snapshots.
+	take(ctx context.Context, writer *sql.DB) error
+	// free says how much room there is, in bytes.
+	free() (uint64, error)
+	// execAll runs a statement for each row of arguments, in their order, and
+	// says how many rows each has changed.
+	execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) (affected []int64, err error)
+	// isFatal says that nobody knows, or ever will, what was recorded; isFull
+	// that nothing was, for lack of room; isPassing that nothing was, because
+	// of another transaction, and that the same may now go well.
+	isFatal(err error) bool
+	isFull(err error, free func() (uint64, error)) bool
+	isPassing(err error) bool
+}
 
 // A Catalog is an open database.
 type Catalog struct {
+	db     database
 	writer *sql.DB // one connection
 	reader *sql.DB
-	now    func() time.Time
+	now    clock
 	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
 
@@ -78,111 +109,6 @@ func (e *NewerError) Error() string {
 		e.Path, e.Version, e.Supports)
 }
 
-// Open opens the database, makes it if it does not exist and brings it up to
-// date. now is the clock of deadlines.
-func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	register()
-	return openOn(ctx, system, path, now)
-}
-
-// openOn is Open on one of SQLite's file systems.
-func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
-	if err := create(path); err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", path, err)
-	}
-	return openWith(ctx, system, path, now, (*Catalog).migrate)
-}
-
-// OpenBeside opens a database that a server may be using at the same time, to
-// look after its accounts and tokens; nothing else may be changed, as the server keeps
-// snapshots in memory. The database is neither made nor brought up to date:
-// the error is ErrNone if there is none, and an *OlderError or *NewerError if
-// its format is not this program's.
-func OpenBeside(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		// SQLite would throw away the log beside an empty database.
-		return nil, fmt.Errorf("open catalog %s: %w", path, ErrNone)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open catalog: %w", err)
-	}
-	register()
-	return openWith(ctx, system, path, now, (*Catalog).checkVersion)
-}
-
-// ErrNone says that there is no database.
-var ErrNone = errors.New("there is no catalog")
-
-// openWith opens a database that exists and has it made ready before it is
-// used.
-func openWith(
-	ctx context.Context, system, path string, now func() time.Time, ready func(*Catalog, context.Context, string) error,
-) (*Catalog, error) {
-	c := &Catalog{now: now, free: vfs.Dir(filepath.Dir(path)).Free}
-	var err error
-	if c.writer, err = open(system, path, writerConn, 1); err != nil {
-		return nil, err
-	}
-	if err := ready(c, ctx, path); err != nil {
-		if err = c.full(err); errors.Is(err, blockstore.ErrFull) {
-			err = fmt.Errorf("open catalog %s: no space left on its disk", path)
-		}
-		return nil, errors.Join(err, c.writer.Close())
-	}
-	if c.reader, err = open(system, path, readerConn, readers); err != nil {
-		return nil, errors.Join(err, c.writer.Close())
-	}
-	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// create makes an empty file for a database that does not exist, which only
-// its owner can read; SQLite would give it to everybody.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
-}
-
-func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
-	query := url.Values{"vfs": {system}}
-	// A transaction that begins by reading could not go on to write if another
-	// process, one that adds an account, had written in between.
-	query.Set("_txlock", "immediate")
-	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
-	db, err := driver.Open(name, init)
-	if err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", path, err)
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
-}
-
-// writerConn sets up the connection that writes.
-func writerConn(conn *sqlite3.Conn) error {
-	// At the first start, while there is no page to rewrite; then it is done.
-	if err := conn.EnableChecksums("main"); err != nil {
-		return err
-	}
-	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
-		PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
-}
-
-// readerConn sets up a connection that only reads.
-func readerConn(conn *sqlite3.Conn) error {
-	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA query_only = on; PRAGMA temp_store = memory;
-		PRAGMA cache_size = %d`, cachePages))
-}
-
 // An OlderError says that a database has the format of an older program.
 type OlderError struct {
 	Path              string
@@ -194,45 +120,110 @@ func (e *OlderError) Error() string {
 		e.Path, e.Version, e.Supports)
 }
 
+// ErrNone says that there is no database.
+var ErrNone = errors.New("there is no catalog")
+
+// databaseAt gives the database at the place: the path of a file of SQLite's,
+// or the URL of a database of PostgreSQL's.
+func databaseAt(place string) (database, error) {
+	if IsURL(place) {
+		return newPostgres(place)
+	}
+	register()
+	return &sqlite{place, system}, nil
+}
+
+// Open opens the database at the place, a path or a URL (IsURL), and brings it
+// up to date; that of a path is made if it does not exist, that of a URL has
+// to exist, and may be empty. now is the clock of deadlines.
+//
+// A catalog at a path is protected by the lock of its folder. One at a URL is
+// taken for this process until Close: another process gets a *TakenError.
+func Open(ctx context.Context, place string, now clock) (*Catalog, error) {
+	db, err := databaseAt(place)
+	if err != nil {
+		return nil, err
+	}
+	return openWith(ctx, db, now, (*Catalog).migrate)
+}
+
+// OpenBeside opens a database that a server may be using at the same time, to
+// look after its accounts and tokens; nothing else may be changed, as the server keeps
+// snapshots in memory. The database is neither made nor brought up to date:
+// the error is ErrNone if there is none, and an *OlderError or *NewerError if
+// its format is not this program's.
+func OpenBeside(ctx context.Context, place string, now clock) (*Catalog, error) {
+	db, err := databaseAt(place)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.exists(ctx); err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", db, err)
+	}
+	return openWith(ctx, db, now, (*Catalog).checkVersion)
+}
+
+// openWith opens a database and has it made ready before it is used.
+func openWith(ctx context.Context, db database, now clock, ready func(*Catalog, context.Context) error) (*Catalog, error) {
+	c := &Catalog{db: db, now: now, free: db.free}
+	var err error
+	if c.writer, err = db.writer(); err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", db, err)
+	}
+	if err := ready(c, ctx); err != nil {
+		if db.isFull(err, c.free) {
+			err = fmt.Errorf("open catalog %s: no space left on its disk", db)
+		}
+		return nil, errors.Join(err, c.writer.Close())
+	}
+	if c.reader, err = db.reader(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", db, err), c.writer.Close())
+	}
+	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
 // checkVersion refuses a database whose format is not this program's.
-func (c *Catalog) checkVersion(ctx context.Context, path string) error {
-	_, version, supports, err := c.versions(ctx, path)
+func (c *Catalog) checkVersion(ctx context.Context) error {
+	_, version, supports, err := c.versions(ctx)
 	if err == nil && version < supports {
-		err = &OlderError{path, version, supports}
+		err = &OlderError{c.db.String(), version, supports}
 	}
 	return err
 }
 
 // versions gives the format that the database has, and the newest that this
 // program can bring it to. A newer one is an error.
-func (c *Catalog) versions(ctx context.Context, path string) (p *goose.Provider, version, supports int64, err error) {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	if p, err = goose.NewProvider(goose.DialectSQLite3, c.writer, dir); err != nil {
-		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
+func (c *Catalog) versions(ctx context.Context) (p *goose.Provider, version, supports int64, err error) {
+	dialect, dir := c.db.schema()
+	if p, err = goose.NewProvider(dialect, c.writer, dir); err != nil {
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", c.db, err)
 	}
 	if err := c.checkVersions(ctx); err != nil {
-		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", c.db, err)
 	}
 	if version, err = p.GetDBVersion(ctx); err != nil {
-		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", path, err)
+		return nil, 0, 0, fmt.Errorf("open catalog %s: %w", c.db, err)
 	}
 	sources := p.ListSources()
 	if supports = sources[len(sources)-1].Version; version > supports {
-		return nil, 0, 0, &NewerError{path, version, supports}
+		return nil, 0, 0, &NewerError{c.db.String(), version, supports}
 	}
 	return p, version, supports, nil
 }
 
-func (c *Catalog) migrate(ctx context.Context, path string) error {
-	p, _, _, err := c.versions(ctx, path)
+func (c *Catalog) migrate(ctx context.Context) error {
+	if err := c.db.take(ctx, c.writer); err != nil {
+		return fmt.Errorf("open catalog %s: %w", c.db, err)
+	}
+	p, _, _, err := c.versions(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("bring catalog %s up to date: %w", path, err)
+		return fmt.Errorf("bring catalog %s up to date: %w", c.db, err)
 	}
 	return nil
 }
@@ -241,23 +232,15 @@ func (c *Catalog) migrate(ctx context.Context, path string) error {
 // one that it cannot read for one that is missing.
 func (c *Catalog) checkVersions(ctx context.Context) error {
 	var exists bool
-	err := c.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'goose_db_version')`).Scan(&exists)
+	err := c.writer.QueryRowContext(ctx, c.db.versionsQuery()).Scan(&exists)
 	if err != nil || !exists {
 		return err
 	}
 	var newest sql.NullInt64
 	if err := c.writer.QueryRowContext(ctx, `SELECT max(version_id + 0) FROM goose_db_version`).Scan(&newest); err != nil {
-		return fmt.Errorf("its table of versions cannot be read, put a sound copy of the folder back: %w", err)
+		return fmt.Errorf("its table of versions cannot be read, put a sound copy back: %w", err)
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Close closes the database.
@@ -266,25 +249,42 @@ func (c *Catalog) Close() error {
 }
 
 // update runs f in one transaction, which is durable on return. If f fails
-// nothing is changed. A client that hangs up does not end it half way. After
-// an error that leaves the outcome unknown all further ones fail.
+// nothing is changed. A client that hangs up does not end it half way. f may
+// run more than once; only its last run counts. After an error that leaves the
+// outcome unknown all further ones fail.
 func (c *Catalog) update(ctx context.Context, f func(*sql.Tx) error) error {
-	if e := c.stopped.Load(); e != nil {
-		return e
-	}
 	ctx = context.WithoutCancel(ctx)
+	for attempt := 1; ; attempt++ {
+		if e := c.stopped.Load(); e != nil {
+			return e
+		}
+		err := c.try(ctx, f)
+		if err == nil || attempt == maxAttempts || !c.db.isPassing(err) {
+			return err
+		}
+	}
+}
+
+// try runs f in one transaction.
+func (c *Catalog) try(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := c.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return c.judge(err)
+		return c.undone(err)
 	}
 	if err := f(tx); err != nil {
-		// SQLite may have rolled it back by itself already; then that fails.
-		if err = c.judge(errors.Join(err, tx.Rollback())); c.Err() == nil && !errors.Is(err, blockstore.ErrFull) {
-			err = fmt.Errorf("%w: %w", blockstore.ErrRolledBack, err)
-		}
-		return err
+		// The database may have rolled it back by itself already; then that
+		// fails.
+		return c.undone(errors.Join(err, tx.Rollback()))
 	}
 	return c.judge(tx.Commit())
+}
+
+// undone is the error of a transaction that did not come to its commit.
+func (c *Catalog) undone(err error) error {
+	if err = c.judge(err); c.Err() == nil && !errors.Is(err, blockstore.ErrFull) {
+		err = fmt.Errorf("%w: %w", blockstore.ErrRolledBack, err)
+	}
+	return err
 }
 
 // Err says why the catalog takes no more changes, or is nil.
@@ -295,42 +295,19 @@ func (c *Catalog) Err() error {
 	return nil
 }
 
-// fatal are the errors after which nobody knows what is on the disk.
-var fatal = []sqlite3.ExtendedErrorCode{
-	sqlite3.IOERR_WRITE, sqlite3.IOERR_FSYNC, sqlite3.IOERR_DIR_FSYNC, sqlite3.IOERR_TRUNCATE,
-}
-
-// judge tells a full disk, after which work goes on, from a failed write or
-// sync, after which it must not.
+// judge tells a full disk, after which work goes on, from a commit whose
+// outcome is unknown, after which it must not.
 func (c *Catalog) judge(err error) error {
-	if err = c.full(err); err == nil || errors.Is(err, blockstore.ErrFull) {
-		return err
-	}
-	for _, code := range fatal {
-		if errors.Is(err, code) {
-			c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: err})
-			return c.stopped.Load()
-		}
+	switch {
+	case err == nil:
+		return nil
+	case c.db.isFull(err, c.free):
+		return fmt.Errorf("catalog: %w", blockstore.ErrFull)
+	case c.db.isFatal(err):
+		c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: err})
+		return c.stopped.Load()
 	}
 	return err
-}
-
-// full tells a full disk apart from other errors. A write that found no room
-// changed nothing. A sync that failed is never taken for it, as nothing is
-// known after a failed sync.
-func (c *Catalog) full(err error) error {
-	switch {
-	case errors.Is(err, sqlite3.FULL):
-	case errors.Is(err, sqlite3.IOERR_WRITE), errors.Is(err, sqlite3.IOERR_SHMSIZE):
-		// SQLite does not pass on why; that there is no room is the reason
-		// that does not speak against the disk.
-		if free, statErr := c.free(); statErr != nil || free > noRoom {
-			return err
-		}
-	default:
-		return err
-	}
-	return fmt.Errorf("catalog: %w", blockstore.ErrFull)
 }
 
 // checkRoom refuses what makes the catalog grow while there is still room to

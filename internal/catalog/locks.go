@@ -21,7 +21,8 @@ const notLocked = `NOT EXISTS (SELECT 1 FROM locks WHERE locks.snapshot = snapsh
 // endLocks moves the recorded time of locks up to now, ends what comes to its
 // end by it, and returns it, in milliseconds.
 func (c *Catalog) endLocks(ctx context.Context, tx *sql.Tx) (now int64, err error) {
-	err = tx.QueryRowContext(ctx, `UPDATE lock_time SET latest_ms = max(latest_ms, ?) RETURNING latest_ms`, millis(c.now())).Scan(&now)
+	err = tx.QueryRowContext(ctx, `UPDATE lock_time SET latest_ms = CASE WHEN latest_ms < ?1 THEN ?1 ELSE latest_ms END RETURNING latest_ms`,
+		millis(c.now())).Scan(&now)
 	if err != nil {
 		return 0, fmt.Errorf("time of locks: %w", err)
 	}
@@ -69,10 +70,10 @@ func (c *Catalog) KeepLockTime(ctx context.Context) error {
 	// Most calls find nothing, and need no transaction for it.
 	var due bool
 	err := c.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM locks WHERE state < 4)
-			AND (SELECT latest_ms FROM lock_time) <= ?1 - ?2
+			AND (SELECT latest_ms FROM lock_time) <= ?2
 		OR EXISTS (SELECT 1 FROM locks WHERE state = 2 AND cooloff_ms <= ?1)
 		OR EXISTS (SELECT 1 FROM locks WHERE state < 4 AND expires_ms BETWEEN 1 AND ?1)`,
-		now, lockTimeStep.Milliseconds()).Scan(&due)
+		now, now-lockTimeStep.Milliseconds()).Scan(&due)
 	if err != nil {
 		return fmt.Errorf("look for locks that end: %w", err)
 	}
@@ -181,8 +182,8 @@ func (c *Catalog) Unlock(ctx context.Context, key int64) (done bool, err error) 
 // lockedQuery goes along the account's own snapshots, so that a page costs no
 // more for the locks of others, and all pages together one look at each.
 const lockedQuery = `SELECT id, account, snapshots.start_ms, ` + lockColumns + ` FROM snapshots
-	CROSS JOIN locks ON locks.snapshot = snapshots.key
-	WHERE account = ? AND region = ? AND (snapshots.start_ms, id) > (?, ?) AND snapshots.state IN (1, 2, 3, 6)
+	CROSS JOIN locks WHERE locks.snapshot = snapshots.key
+	AND account = ? AND region = ? AND (snapshots.start_ms, id) > (?, ?) AND snapshots.state IN (1, 2, 3, 6)
 	ORDER BY snapshots.start_ms, id LIMIT ?`
 
 // Locked implements snapshot.LockCatalog.

@@ -62,15 +62,15 @@ func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, er
 			}
 		}
 		if len(b.Stored) > 0 {
-			put := tx.StmtContext(ctx, c.stmt.putRecord)
+			rows := make([][]any, len(b.Stored))
 			for i := range b.Stored {
 				s := &b.Stored[i]
 				l := &s.Location
 				domain, cipher, nonce, digest := sealingValues(l.Sealing)
-				if _, err := put.ExecContext(ctx, s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec,
-					domain, cipher, nonce, digest); err != nil {
-					return fmt.Errorf("record location of %v: %w", s.ID, err)
-				}
+				rows[i] = []any{s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec, domain, cipher, nonce, digest}
+			}
+			if _, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putRecord), rows); err != nil {
+				return fmt.Errorf("record locations: %w", err)
 			}
 		}
 		return c.commitRefs(ctx, tx, b.Refs, verdicts)
@@ -83,8 +83,9 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 	if len(refs) == 0 {
 		return nil
 	}
-	holds, put := tx.StmtContext(ctx, c.stmt.holds), tx.StmtContext(ctx, c.stmt.putPending)
 	open := make(map[int64]error, 1) // by snapshot: why it takes no writes
+	var rows [][]any
+	var at []int // the refs that the rows are for
 	for i := range refs {
 		r := &refs[i]
 		reason, asked := open[r.Snapshot]
@@ -95,23 +96,18 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 			}
 			open[r.Snapshot] = reason
 		}
-		if reason != nil {
-			verdicts[i] = reason
-			continue
+		if verdicts[i] = reason; reason == nil {
+			rows = append(rows, []any{r.Snapshot, r.Index, r.ID[:], !r.Hit})
+			at = append(at, i)
 		}
-		if r.Hit {
-			var one int
-			err := holds.QueryRowContext(ctx, r.ID[:]).Scan(&one)
-			if errors.Is(err, sql.ErrNoRows) {
-				verdicts[i] = blockstore.ErrMissed
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("check block %v: %w", r.ID, err)
-			}
-		}
-		if _, err := put.ExecContext(ctx, r.Snapshot, r.Index, r.ID[:]); err != nil {
-			return fmt.Errorf("record pending block %d: %w", r.Index, err)
+	}
+	put, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putPending), rows)
+	if err != nil {
+		return fmt.Errorf("record pending blocks: %w", err)
+	}
+	for i, n := range put {
+		if n == 0 {
+			verdicts[at[i]] = blockstore.ErrMissed
 		}
 	}
 	return nil

@@ -38,12 +38,12 @@ func (c *Catalog) Access(ctx context.Context, key int64, account string) (snapsh
 // more than the limit. A snapshot may be in both.
 func (c *Catalog) Shared(ctx context.Context, caller snapshot.Caller, after snapshot.Cursor, limit int) ([]snapshot.Snapshot, error) {
 	run := func(condition string) string {
-		return `SELECT * FROM (SELECT g.snapshot, g.start_ms, g.id FROM grants g CROSS JOIN snapshots s ON s.key = g.snapshot
-			WHERE g.account = ` + condition + ` AND g.region = ?2 AND (g.start_ms, g.id) > (?3, ?4)
-				AND s.state NOT IN (5, 7) AND s.account <> ?1 ORDER BY g.start_ms, g.id LIMIT ?5)`
+		return `SELECT * FROM (SELECT g.snapshot, g.start_ms, g.id FROM grants g CROSS JOIN snapshots s
+			WHERE s.key = g.snapshot AND g.account = ` + condition + ` AND g.region = ?2 AND (g.start_ms, g.id) > (?3, ?4)
+				AND s.state NOT IN (5, 7) AND s.account <> ?1 ORDER BY g.start_ms, g.id LIMIT ?5) run`
 	}
 	return c.list(ctx, `key IN (SELECT snapshot FROM (`+run(`?1`)+` UNION `+run(`'`+snapshot.Everybody+`' AND `+notHidden)+`
-		ORDER BY start_ms, id LIMIT ?5)) ORDER BY start_ms, id`,
+		ORDER BY start_ms, id LIMIT ?5) shared) ORDER BY start_ms, id`,
 		caller.Account, caller.Region, millis(after.Start), after.ID, limit)
 }
 
@@ -58,7 +58,7 @@ func (c *Catalog) Grants(ctx context.Context, list []snapshot.Snapshot, accounts
 		return nil, err
 	}
 	rows, err := c.reader.QueryContext(ctx, `SELECT g.snapshot, g.account FROM grants g JOIN snapshots s ON s.key = g.snapshot
-		WHERE g.snapshot IN (SELECT value FROM json_each(?1)) AND g.account IN (SELECT value FROM json_each(?2))
+		WHERE g.snapshot IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)) AND g.account IN (SELECT value FROM json_each(?2))
 			AND (g.account <> '`+snapshot.Everybody+`' OR `+notHidden+`)`, string(keys), string(among))
 	if err != nil {
 		return nil, fmt.Errorf("list grants: %w", err)
@@ -133,7 +133,7 @@ func (c *Catalog) Share(ctx context.Context, caller snapshot.Caller, id string, 
 
 // Unshare implements snapshot.Sharing.
 func (c *Catalog) Unshare(ctx context.Context, caller snapshot.Caller, id string, accounts []string) (done bool, err error) {
-	list, err := json.Marshal(accounts) // null for all
+	list, err := json.Marshal(accounts)
 	if err != nil {
 		return false, err
 	}
@@ -148,8 +148,11 @@ func (c *Catalog) Unshare(ctx context.Context, caller snapshot.Caller, id string
 			return err
 		}
 		done = true
-		_, err = tx.ExecContext(ctx, `DELETE FROM grants WHERE snapshot = ?1
-			AND (json_type(?2) = 'null' OR account IN (SELECT value FROM json_each(?2)))`, key, string(list))
+		query, args := `DELETE FROM grants WHERE snapshot = ?1`, []any{key}
+		if accounts != nil {
+			query, args = query+` AND account IN (SELECT value FROM json_each(?2))`, append(args, string(list))
+		}
+		_, err = tx.ExecContext(ctx, query, args...)
 		return err
 	})
 	if err != nil {

@@ -204,21 +204,19 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 		return snapshot.Snapshot{}, err
 	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO snapshots
+		err := tx.QueryRowContext(ctx, `INSERT INTO snapshots
 			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks,
 				domain, kms_key_arn, root_mac)
 			SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15, ?16
-			WHERE ?13 = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?13 AND state = 3)`,
+			WHERE CAST(?13 AS BIGINT) = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?13 AND state = 3)
+			RETURNING key`,
 			s.ID, s.Account, s.Region, s.ParentID, s.Lineage, s.Description, s.VolumeSize, millis(s.StartTime),
 			s.Timeout.Milliseconds(), millis(s.Deadline), idValue(s.Base), s.BaseBlocks, n.ParentKey,
-			s.Domain, s.KMSKeyARN, macValue(s.MAC))
+			s.Domain, s.KMSKeyARN, macValue(s.MAC)).Scan(&s.Key)
+		if errors.Is(err, sql.ErrNoRows) {
+			return snapshot.ErrRaced
+		}
 		if err != nil {
-			return err
-		}
-		if rows, err := result.RowsAffected(); err != nil || rows == 0 {
-			return errors.Join(snapshot.ErrRaced, err)
-		}
-		if s.Key, err = result.LastInsertId(); err != nil {
 			return err
 		}
 		if n.ParentKey == 0 {
@@ -233,7 +231,7 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 		if n.Token == "" {
 			return nil
 		}
-		result, err = tx.ExecContext(ctx, `INSERT INTO client_tokens (account, region, token, request, snapshot) VALUES (?, ?, ?, ?, ?)
+		result, err := tx.ExecContext(ctx, `INSERT INTO client_tokens (account, region, token, request, snapshot) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`, s.Account, s.Region, n.Token, n.Request, s.Key)
 		if err != nil {
 			return err
@@ -400,7 +398,7 @@ func (c *Catalog) Sweep(ctx context.Context, deletedBefore time.Time, limit int)
 	if err == nil {
 		return true, c.update(ctx, func(tx *sql.Tx) error {
 			result, err := tx.ExecContext(ctx, `DELETE FROM pending WHERE snapshot = ?1 AND idx <=
-				(SELECT max(idx) FROM (SELECT idx FROM pending WHERE snapshot = ?1 ORDER BY idx LIMIT ?2))`, key, limit)
+				(SELECT max(idx) FROM (SELECT idx FROM pending WHERE snapshot = ?1 ORDER BY idx LIMIT ?2) first)`, key, limit)
 			if err != nil {
 				return fmt.Errorf("remove pending blocks: %w", err)
 			}

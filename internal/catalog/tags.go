@@ -21,7 +21,7 @@ func (c *Catalog) Tags(ctx context.Context, account string, list []snapshot.Snap
 		return err
 	}
 	rows, err := c.reader.QueryContext(ctx, `SELECT snapshot, key, value FROM tags
-		WHERE account = ?1 AND snapshot IN (SELECT value FROM json_each(?2)) ORDER BY snapshot, position`, account, string(keys))
+		WHERE account = ?1 AND snapshot IN (SELECT CAST(value AS BIGINT) FROM json_each(?2)) ORDER BY snapshot, position`, account, string(keys))
 	if err != nil {
 		return fmt.Errorf("read tags: %w", err)
 	}
@@ -54,7 +54,7 @@ func (c *Catalog) TagSnapshots(ctx context.Context, caller snapshot.Caller, ids 
 	if err := c.checkRoom(); err != nil {
 		return err
 	}
-	list, err := json.Marshal(tags)
+	keys, values, err := tagLists(tags)
 	if err != nil {
 		return err
 	}
@@ -66,9 +66,9 @@ func (c *Catalog) TagSnapshots(ctx context.Context, caller snapshot.Caller, ids 
 			}
 			// Places only ascend; they may have gaps.
 			if _, err := tx.ExecContext(ctx, `INSERT INTO tags (snapshot, account, position, key, value)
-				SELECT ?1, ?2, (SELECT coalesce(max(position), -1) + 1 FROM tags WHERE snapshot = ?1 AND account = ?2) + j.key,
-					j.value ->> 'Key', j.value ->> 'Value' FROM json_each(?3) j WHERE true
-				ON CONFLICT (snapshot, account, key) DO UPDATE SET value = excluded.value`, key, caller.Account, string(list)); err != nil {
+				SELECT ?1, ?2, (SELECT coalesce(max(position), -1) + 1 FROM tags WHERE snapshot = ?1 AND account = ?2) + k.key, k.value, v.value
+				FROM json_each(?3) k JOIN json_each(?4) v ON v.key = k.key WHERE true
+				ON CONFLICT (snapshot, account, key) DO UPDATE SET value = excluded.value`, key, caller.Account, keys, values); err != nil {
 				return err
 			}
 			var count int
@@ -86,6 +86,20 @@ func (c *Catalog) TagSnapshots(ctx context.Context, caller snapshot.Caller, ids 
 		return fmt.Errorf("tag snapshots: %w", err)
 	}
 	return nil
+}
+
+// tagLists gives the keys and the values of tags, each as a JSON list.
+func tagLists(tags []snapshot.Tag) (keys, values string, err error) {
+	k, v := make([]string, len(tags)), make([]string, len(tags))
+	for i, t := range tags {
+		k[i], v[i] = t.Key, t.Value
+	}
+	keyList, err := json.Marshal(k)
+	if err != nil {
+		return "", "", err
+	}
+	valueList, err := json.Marshal(v)
+	return string(keyList), string(valueList), err
 }
 
 func tagTarget(ctx context.Context, tx *sql.Tx, query string, caller snapshot.Caller, id string) (key int64, err error) {
@@ -161,16 +175,16 @@ func (c *Catalog) AccountTags(
 	ctx context.Context, caller snapshot.Caller, ids []string, after snapshot.TagCursor, limit int,
 ) ([]snapshot.PlacedTag, error) {
 	const columns = `SELECT s.id, t.key, t.value, t.snapshot, t.position FROM `
-	const where = ` WHERE s.region = ?2 AND s.state <> 5 AND (t.snapshot, t.position) > (?3, ?4) ORDER BY t.snapshot, t.position LIMIT ?5`
-	query := columns + `tags t CROSS JOIN snapshots s ON s.key = t.snapshot AND t.account = ?1` + where
+	const where = ` AND s.region = ?2 AND s.state <> 5 AND (t.snapshot, t.position) > (?3, ?4) ORDER BY t.snapshot, t.position LIMIT ?5`
+	query := columns + `tags t CROSS JOIN snapshots s WHERE s.key = t.snapshot AND t.account = ?1` + where
 	args := []any{caller.Account, caller.Region, after.Snapshot, after.Position, limit}
 	if ids != nil {
 		list, err := json.Marshal(ids)
 		if err != nil {
 			return nil, err
 		}
-		query = columns + `(SELECT DISTINCT value FROM json_each(?6)) j CROSS JOIN snapshots s ON s.id = j.value
-			CROSS JOIN tags t ON t.snapshot = s.key AND t.account = ?1` + where
+		query = columns + `(SELECT DISTINCT value FROM json_each(?6)) j CROSS JOIN snapshots s
+			CROSS JOIN tags t WHERE s.id = j.value AND t.snapshot = s.key AND t.account = ?1` + where
 		args = append(args, string(list))
 	}
 	rows, err := c.reader.QueryContext(ctx, query, args...)
