@@ -15,9 +15,11 @@ import (
 
 // Another catalog on the same file, as another process has it, adds accounts
 // while the first commits writes; neither fails, and each sees the other's.
-func TestOpenBeside(t *testing.T) {
-	c, path, snap := create(t)
-	beside, err := catalog.OpenBeside(t.Context(), path, time.Now)
+func TestOpenBeside(t *testing.T) { onBoth(t, testOpenBeside) }
+
+func testOpenBeside(t *testing.T, place string) {
+	c, snap := createAt(t, place)
+	beside, err := catalog.OpenBeside(t.Context(), place, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,14 @@ func openBeside(t *testing.T, path string, now func() time.Time) *catalog.Catalo
 }
 
 // What one process does with tokens the other sees at once, while both write.
-func TestBearerBeside(t *testing.T) {
-	server, path, snap := create(t)
+func TestBearerBeside(t *testing.T) { onBoth(t, testBearerBeside) }
+
+func testBearerBeside(t *testing.T, place string) {
+	server, snap := createAt(t, place)
 	now := time.Now()
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-	beside := openBeside(t, path, clock)
+	beside := openBeside(t, place, clock)
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for i := range 100 {

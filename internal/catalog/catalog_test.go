@@ -18,9 +18,9 @@ import (
 
 const account = "111122223333"
 
-func open(t testing.TB, path string) *catalog.Catalog {
+func open(t testing.TB, place string) *catalog.Catalog {
 	t.Helper()
-	c, err := catalog.Open(t.Context(), path, time.Now)
+	c, err := catalog.Open(t.Context(), place, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +32,18 @@ func open(t testing.TB, path string) *catalog.Catalog {
 func create(t testing.TB) (c *catalog.Catalog, path string, snap snapshot.Snapshot) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "catalog.db")
-	c = open(t, path)
+	c, snap = createAt(t, path)
+	return c, path, snap
+}
+
+// createAt is create at a place.
+func createAt(t testing.TB, place string) (c *catalog.Catalog, snap snapshot.Snapshot) {
+	t.Helper()
+	c = open(t, place)
 	if err := c.CreateAccount(t.Context(), "default", catalog.AccessKey{ID: "AKIA", Account: account, Secret: "secret"}); err != nil {
 		t.Fatal(err)
 	}
-	return c, path, start(t, c, "snap-00000000000000001", "")
+	return c, start(t, c, "snap-00000000000000001", "")
 }
 
 func start(t testing.TB, c *catalog.Catalog, id, token string) snapshot.Snapshot {
@@ -174,8 +181,10 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 }
 
 // Near the end of the disk nothing is added, and deleting goes on.
-func TestReserve(t *testing.T) {
-	c, _, snap := create(t)
+func TestReserve(t *testing.T) { onBoth(t, testReserve) }
+
+func testReserve(t *testing.T, place string) {
+	c, snap := createAt(t, place)
 	c.SetFree(10 << 20)
 	if _, err := c.Create(t.Context(), snapshot.NewSnapshot{}); !errors.Is(err, blockstore.ErrFull) {
 		t.Errorf("Create: got %v, want ErrFull", err)
@@ -202,8 +211,10 @@ func TestReserve(t *testing.T) {
 }
 
 // Of two that race for a state, one finds that it has gone.
-func TestPreconditions(t *testing.T) {
-	c, _, snap := create(t)
+func TestPreconditions(t *testing.T) { onBoth(t, testPreconditions) }
+
+func testPreconditions(t *testing.T, place string) {
+	c, snap := createAt(t, place)
 	ctx := context.Background()
 	check := func(what string, want bool) func(bool, error) {
 		return func(done bool, err error) {
@@ -248,8 +259,10 @@ func TestPreconditions(t *testing.T) {
 
 // The sweep removes the rows of closed snapshots in bounded steps, and deleted
 // snapshots with all that hangs on them once they are old enough.
-func TestSweep(t *testing.T) {
-	c, _, snap := create(t)
+func TestSweep(t *testing.T) { onBoth(t, testSweep) }
+
+func testSweep(t *testing.T, place string) {
+	c, snap := createAt(t, place)
 	bound := start(t, c, "snap-00000000000000002", "token")
 	commit(t, c, snap, 0, 25)
 	commit(t, c, bound, 0, 5)
