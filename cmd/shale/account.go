@@ -72,7 +72,7 @@ func (c accountCreateCmd) Run(ctx context.Context, std streams) error {
 	if !accountName.MatchString(c.Name) || c.Name == defaultAccount {
 		return usagef("an account's name has 1 to 64 letters, digits and _ . -, and is not %q: %q will not do", defaultAccount, c.Name)
 	}
-	db, err := openBeside(ctx, c.DataDir)
+	db, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func profileless(ctx context.Context, db *catalog.Catalog, dir, name string) (ca
 
 // Run lists the accounts.
 func (c accountListCmd) Run(ctx context.Context, std streams) error {
-	db, err := openBeside(ctx, c.DataDir)
+	db, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,12 +161,33 @@ func resultOf(a catalog.Account) accountResult {
 }
 
 // openBeside opens the catalog of a folder on which a server has run, and
-// may be running.
-func openBeside(ctx context.Context, dir string) (*catalog.Catalog, error) {
+// may be running: the one in the folder, or the one at the URL.
+func openBeside(ctx context.Context, dir, url string) (*catalog.Catalog, error) {
 	unix.Umask(0o077) // for the files that SQLite makes
-	db, err := catalog.OpenBeside(ctx, datadir.CatalogOf(dir), time.Now)
+	tie, tied, err := datadir.TieOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	place := datadir.CatalogOf(dir)
+	switch {
+	case url != "":
+		place = url
+	case tied:
+		return nil, fmt.Errorf("%s: %w", dir, datadir.ErrElsewhere)
+	}
+	db, err := catalog.OpenBeside(ctx, place, time.Now)
 	if errors.Is(err, catalog.ErrNone) {
 		return nil, fmt.Errorf("there is no server in %s yet; start it first: shale serve --data-dir %s", dir, shellQuote(dir))
 	}
-	return db, err
+	if err != nil || url == "" {
+		return db, err
+	}
+	id, _, err := db.Setting(ctx, settingStoreID, nil)
+	if err == nil && (!tied || string(id) != string(tie[:])) {
+		err = fmt.Errorf("the catalog is not that of %s: give the right one with --catalog", dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }

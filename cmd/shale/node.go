@@ -57,22 +57,33 @@ type nodeOptions struct {
 	registry     *prometheus.Registry
 	rootKey      *kms.Root // nil for the one in the folder
 	kmsEndpoint  string    // URL of a KMS elsewhere; empty for the one here
+	catalog      string    // URL of a catalog elsewhere; empty for the one here
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
 func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
 	n := &node{clock: &testClock{}}
-	err := dir.CheckCatalog()
+	place, check := dir.Catalog(), dir.CheckCatalog
+	if o.catalog != "" {
+		place, check = o.catalog, dir.CheckElsewhere
+	}
+	err := check()
 	if err != nil {
 		return nil, err
 	}
 	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
 		return nil, err
 	}
-	if n.catalog, err = catalog.Open(ctx, dir.Catalog(), n.clock.now); err != nil {
+	if n.catalog, err = catalog.Open(ctx, place, n.clock.now); err != nil {
 		return nil, err
 	}
-	if err := n.open(ctx, dir, o); err != nil {
+	if o.catalog != "" {
+		err = n.tie(ctx, dir)
+	}
+	if err == nil {
+		err = n.open(ctx, dir, o)
+	}
+	if err != nil {
 		return nil, errors.Join(err, n.catalog.Close())
 	}
 	registerStore(o.registry, n.store)
@@ -102,20 +113,19 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if err != nil {
 		return err
 	}
-	id, _, err := n.catalog.Setting(ctx, settingStoreID, func() []byte { return random(16) })
+	id, err := n.storeID(ctx)
 	if err != nil {
 		return err
 	}
-	if len(tokenKey) != token.KeySize || len(id) != 16 {
-		return fmt.Errorf("catalog %s: settings %s and %s have %d and %d bytes, not %d and 16",
-			dir.Catalog(), settingTokenKey, settingStoreID, len(tokenKey), len(id), token.KeySize)
+	if len(tokenKey) != token.KeySize {
+		return fmt.Errorf("catalog: the setting %s has %d bytes, not %d", settingTokenKey, len(tokenKey), token.KeySize)
 	}
 	committed, err := n.catalog.Containers(ctx)
 	if err != nil {
 		return err
 	}
 	medium, err := segment.Open(segment.Options{
-		FS: vfs.Dir(dir.Segments()), ID: [16]byte(id), Committed: committed, Logger: o.log,
+		FS: vfs.Dir(dir.Segments()), ID: id, Committed: committed, Logger: o.log,
 	})
 	if err != nil {
 		return err
@@ -137,6 +147,31 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		BinTime: o.binTime,
 	})
 	return nil
+}
+
+// storeID gives the id of the store, which the first start makes.
+func (n *node) storeID(ctx context.Context) (id [16]byte, err error) {
+	value, _, err := n.catalog.Setting(ctx, settingStoreID, func() []byte { return random(len(id)) })
+	if err == nil && len(value) != len(id) {
+		err = fmt.Errorf("catalog: the setting %s has %d bytes, not %d", settingStoreID, len(value), len(id))
+	}
+	if err != nil {
+		return id, err
+	}
+	return [16]byte(value), nil
+}
+
+// tie makes sure that the folder and a catalog elsewhere belong together.
+func (n *node) tie(ctx context.Context, dir *datadir.Dir) error {
+	id, err := n.storeID(ctx)
+	if err != nil {
+		return err
+	}
+	committed, err := n.catalog.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	return dir.Tie(id, len(committed) > 0)
 }
 
 // openKeys opens the KMS, here or elsewhere.
@@ -190,6 +225,20 @@ func (n *node) writeClient(ctx context.Context, dir *datadir.Dir, c datadir.Clie
 		}
 	}
 	return dir.WriteClient(c, others)
+}
+
+// readyTime bounds how long a catalog elsewhere may take to answer while it
+// counts as reachable.
+const readyTime = 2 * time.Second
+
+// ready says why the server cannot do all its work, or nil.
+func (n *node) ready() error {
+	if err := n.service.Ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyTime)
+	defer cancel()
+	return n.catalog.Reach(ctx)
 }
 
 // close stops the service. Nothing may use it any more.

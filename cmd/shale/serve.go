@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sys/unix"
 
+	"shale/internal/catalog"
 	"shale/internal/datadir"
 	"shale/internal/ebs"
 	"shale/internal/ec2"
@@ -38,15 +39,16 @@ const drainTime = 20 * time.Second
 const maxBinDays = 365
 
 type serveCmd struct {
-	DataDir      string    `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
-	Listen       string    `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
-	Region       string    `default:"us-east-1" placeholder:"NAME" help:"Region that the server answers for. (${default})"`
-	Anonymous    anonymous `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
-	TestControls bool      `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
-	LogFormat    string    `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
-	RootKeyFile  string    `placeholder:"FILE" help:"File of 32 bytes that wraps the KMS keys, if it is not to be in the folder."`
-	KMSEndpoint  string    `name:"kms-endpoint" placeholder:"URL" help:"Use the KMS there, with AWS credentials of the environment, instead of the one in the folder."`
-	Verbose      bool      `short:"v" help:"Log each block that is read or written, too."`
+	DataDir      string     `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
+	Listen       string     `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
+	Region       string     `default:"us-east-1" placeholder:"NAME" help:"Region that the server answers for. (${default})"`
+	Anonymous    anonymous  `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
+	TestControls bool       `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
+	LogFormat    string     `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
+	RootKeyFile  string     `placeholder:"FILE" help:"File of 32 bytes that wraps the KMS keys, if it is not to be in the folder."`
+	KMSEndpoint  string     `name:"kms-endpoint" placeholder:"URL" help:"Use the KMS there, with AWS credentials of the environment, instead of the one in the folder."`
+	Catalog      catalogURL `placeholder:"URL" env:"SHALE_CATALOG" help:"Keep the catalog in the PostgreSQL database postgres://USER@HOST/NAME instead of the folder."`
+	Verbose      bool       `short:"v" help:"Log each block that is read or written, too."`
 	//nolint:lll // a help text
 	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
 	//nolint:lll // a help text
@@ -67,12 +69,17 @@ one of --root-key-file, in SHALE_ROOT_KEY (base64), in the systemd credential
 shale-root-key, or else DIR/keys/root, which the first start makes. Without it no
 encrypted snapshot can be read: keep a copy, apart from the folder's.
 
+With --catalog all but the blocks and the keys is in a database of PostgreSQL's,
+which an empty folder is begun with. The password is better in PGPASSWORD or in
+~/.pgpass than in the URL, where ps shows it.
+
 What is acknowledged is on the disk. One process at a time can serve a folder.
 
 Examples:
 
     shale serve --data-dir ./data
     shale serve --data-dir ./data --anonymous
+    shale serve --data-dir ./data --catalog postgres://shale@db.example/shale
     shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json`
 }
 
@@ -138,7 +145,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	n, err := openNode(ctx, dir, nodeOptions{
 		testControls: c.TestControls, log: log, registry: registry,
-		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint,
+		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint, catalog: string(c.Catalog),
 	})
 	if err != nil {
 		return err
@@ -146,7 +153,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	options := gateway.Options{
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
 		Keys: n, Tokens: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
-		Ready: n.service.Ready, Logger: log, Registry: registry,
+		Ready: n.ready, Logger: log, Registry: registry,
 	}
 	if n.kms != nil {
 		options.KMS = trent.New(n.kms)
@@ -167,6 +174,22 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		}, log)
 	}
 	return errors.Join(err, n.close())
+}
+
+// A catalogURL is the flag --catalog.
+type catalogURL string
+
+// Decode implements kong.MapperValue. The value may hold a password.
+func (u *catalogURL) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("url", &text); err != nil {
+		return err
+	}
+	if !catalog.IsURL(text) {
+		return errors.New("it is the URL of a PostgreSQL database, postgres://USER@HOST:5432/NAME")
+	}
+	*u = catalogURL(text)
+	return nil
 }
 
 // rootKey gives the root key that is named, nil for the one in the folder.

@@ -40,7 +40,8 @@ Examples:
 
 // dataDirFlag is the folder of commands that look past a running server.
 type dataDirFlag struct {
-	DataDir string `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"The server's data folder."`
+	DataDir string     `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"The server's data folder."`
+	Catalog catalogURL `placeholder:"URL" env:"SHALE_CATALOG" help:"The server's catalog, if that is in PostgreSQL."`
 }
 
 // open opens the folder's catalog beside the server.
@@ -49,7 +50,7 @@ func (f dataDirFlag) open(ctx context.Context) (*catalog.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openBeside(ctx, dir)
+	return openBeside(ctx, dir, string(f.Catalog))
 }
 
 type tokenCreateCmd struct {

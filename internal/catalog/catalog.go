@@ -295,6 +295,14 @@ func (c *Catalog) Err() error {
 	return nil
 }
 
+// Reach says why the database does not answer, or nil.
+func (c *Catalog) Reach(ctx context.Context) error {
+	if err := c.reader.PingContext(ctx); err != nil {
+		return fmt.Errorf("catalog %s does not answer: %w", c.db, err)
+	}
+	return nil
+}
+
 // judge tells a full disk, after which work goes on, from a commit whose
 // outcome is unknown, after which it must not.
 func (c *Catalog) judge(err error) error {

@@ -4,6 +4,7 @@
 //
 //	DIR/lock          held by the running server; holds its process id
 //	DIR/catalog.db    the catalog (with -wal and -shm beside it)
+//	DIR/catalog.id    instead of it, if the catalog is elsewhere: which it is
 //	DIR/segments/     blocks and map nodes
 //	DIR/keys/root     the root key, unless it is kept elsewhere
 //	DIR/keys/kms/     KMS keys, wrapped by it
@@ -107,6 +108,9 @@ func makeDir(path string) error {
 // To begin a new one would make SQLite throw away the log of the old, which
 // after a crash holds the newest commits.
 func (d *Dir) CheckCatalog() error {
+	if _, tied, err := TieOf(d.path); err != nil || tied {
+		return errors.Join(err, fmt.Errorf("%s: %w; nothing was changed", d.path, ErrElsewhere))
+	}
 	info, err := os.Stat(d.Catalog())
 	if err == nil && info.Size() > 0 {
 		return nil

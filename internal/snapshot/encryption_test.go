@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ncruces/go-sqlite3/driver"
 
 	"shale/internal/block"
 	"shale/internal/kms"
@@ -355,10 +354,7 @@ func TestFailuresComeLast(t *testing.T) {
 func (f *fixture) sql(statement string, args ...any) {
 	f.Helper()
 	f.Stop(f)
-	db, err := driver.Open("file:" + filepath.Join(f.Dir, "catalog.db"))
-	if err != nil {
-		f.Fatal(err)
-	}
+	db := f.OpenDatabase(f)
 	defer db.Close()
 	result, err := db.ExecContext(f.Context(), statement, args...)
 	if err != nil {
@@ -384,7 +380,7 @@ func TestExchangedMap(t *testing.T) {
 	}
 	child := f.start(ids[0])
 	f.mustPut(child, 1, data(3))
-	f.sql(`UPDATE snapshots SET root = (SELECT root FROM snapshots WHERE id = ?) WHERE id = ?`, ids[1], ids[0])
+	f.sql(`UPDATE snapshots SET root = (SELECT root FROM snapshots WHERE id = $1) WHERE id = $2`, ids[1], ids[0])
 	token := f.token(ids[0]) // the key is not in memory yet
 	if _, err := f.get(ids[0], token); code(err) != snapshot.Internal {
 		t.Errorf("GetBlock: got %v, want Internal", err)
@@ -396,7 +392,7 @@ func TestExchangedMap(t *testing.T) {
 		t.Errorf("Start: got %v, want Internal", err)
 	}
 	// Nor what a pending one starts from.
-	f.sql(`UPDATE snapshots SET base = (SELECT root FROM snapshots WHERE id = ?) WHERE id = ?`, ids[1], child)
+	f.sql(`UPDATE snapshots SET base = (SELECT root FROM snapshots WHERE id = $1) WHERE id = $2`, ids[1], child)
 	if snap := f.complete(child, 1, nil); snap.State != snapshot.Failed {
 		t.Errorf("child of an exchanged map: got %v, want an error", snap.State)
 	}

@@ -159,7 +159,12 @@ func start() (*Server, error) {
 		return nil, nil
 	}
 	var err error
-	if s.dir, err = os.MkdirTemp("", "shale-postgres-"); err != nil {
+	// In memory where that can be had: no test of shale's is one of
+	// PostgreSQL's syncs.
+	if s.dir, err = os.MkdirTemp("/dev/shm", "shale-postgres-"); err != nil {
+		s.dir, err = os.MkdirTemp("", "shale-postgres-")
+	}
+	if err != nil {
 		return nil, err
 	}
 	if os.Geteuid() == 0 {

@@ -4,6 +4,7 @@ package snapshottest
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
+	"shale/internal/catalog/postgrestest"
 	"shale/internal/keyring"
 	"shale/internal/kms/kmstest"
 	"shale/internal/snapshot"
@@ -64,6 +66,9 @@ type Env struct {
 	KMS     *kmstest.Provider
 	Clock   *Clock
 	Dir     string
+	// Place is where the catalog is: a path, or a URL. With SHALE_TEST_CATALOG
+	// set to postgres it is a schema on the PostgreSQL of postgrestest.
+	Place string
 	// FS is under the segments. Set it with NewFS.
 	FS vfs.FS
 	// BinTime is how long deleted snapshots stay in the recycle bin, from the
@@ -90,6 +95,10 @@ func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 		}
 	}
 	e.FS = wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
+	e.Place = filepath.Join(e.Dir, "catalog.db")
+	if os.Getenv("SHALE_TEST_CATALOG") == "postgres" {
+		e.Place = postgrestest.URL(t)
+	}
 	e.start(t)
 	key := catalog.AccessKey{ID: AccessKey, Account: Account, Secret: Secret}
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
@@ -122,7 +131,7 @@ func (e *Env) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	var err error
-	if e.Catalog, err = catalog.Open(ctx, filepath.Join(e.Dir, "catalog.db"), e.Clock.Now); err != nil {
+	if e.Catalog, err = catalog.Open(ctx, e.Place, e.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
 	committed, err := e.Catalog.Containers(ctx)
@@ -159,6 +168,21 @@ func (e *Env) start(t testing.TB) {
 			t.Errorf("close catalog: %v", err)
 		}
 	}
+}
+
+// OpenDatabase opens the stopped service's catalog as whoever can write to it
+// might. Parameters are $1 and on.
+func (e *Env) OpenDatabase(t testing.TB) *sql.DB {
+	t.Helper()
+	driver, name := "sqlite3", "file:"+e.Place
+	if catalog.IsURL(e.Place) {
+		driver, name = "pgx", e.Place
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
 
 // Halt ends the background work, until Resume or a start. Settle must not be
