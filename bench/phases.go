@@ -53,15 +53,16 @@ type bench struct {
 	onShale, onReference dataset // what writeUnique last wrote
 	fileBlocks           []testBlock
 
-	raw, put, putCPU, dedup, zero figure
-	dedupWritten, zeroWritten     figure
-	latency50, latency99          figure
-	files, filesStored, filesGet  figure
-	cold                          figure
-	get, getCPU, image            figure
-	encryptedPut, encryptedGet    figure
-	start, diff, listing          figure
-	ready, memory                 figure
+	raw, rawDirect               figure
+	put, putCPU, dedup, zero     figure
+	dedupWritten, zeroWritten    figure
+	latency50, latency99         figure
+	files, filesStored, filesGet figure
+	cold                         figure
+	get, getCPU, image           figure
+	encryptedPut, encryptedGet   figure
+	start, diff, listing         figure
+	ready, memory                figure
 }
 
 // A pair is a large snapshot and a child of it that differs in a few blocks.
@@ -72,6 +73,7 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 		size: fullSize, source: newBlockSource(), dir: dir, shaleProgram: shaleProgram, refProgram: refProgram,
 
 		raw:          figure{title: "PUT unique blocks, 16 connections, against raw append + fdatasync of 8 MiB", unit: "MB/s"},
+		rawDirect:    figure{title: "the same, against raw append with O_DIRECT + fdatasync", unit: "MB/s"},
 		put:          figure{title: "PUT unique blocks, 16 connections", unit: "MB/s", goal: ratioAtLeast, target: 0.85},
 		putCPU:       figure{title: "PUT unique blocks, processor time", unit: "s/GiB", digits: 2, goal: ratioAtMost, target: 1.4},
 		latency50:    figure{title: "PUT unique blocks, 1 connection, p50", unit: "ms", digits: 2, goal: ratioAtMost, target: 1.5},
@@ -104,7 +106,7 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 // figures returns the figures in the order of the report.
 func (b *bench) figures() []*figure {
 	return []*figure{
-		&b.put, &b.raw, &b.putCPU, &b.latency50, &b.latency99, &b.dedup, &b.dedupWritten, &b.zero, &b.zeroWritten,
+		&b.put, &b.raw, &b.rawDirect, &b.putCPU, &b.latency50, &b.latency99, &b.dedup, &b.dedupWritten, &b.zero, &b.zeroWritten,
 		&b.files, &b.filesStored, &b.filesGet, &b.get, &b.getCPU, &b.cold, &b.image, &b.encryptedPut, &b.encryptedGet, &b.start, &b.diff, &b.memory, &b.ready,
 		&b.listing,
 	}
@@ -313,16 +315,20 @@ const mega = 1e6
 // measurePut writes unique blocks to both servers, then to shale the same
 // blocks once more and blocks of zeros, all over 16 connections.
 func (b *bench) measurePut(ctx context.Context) error {
-	raw, err := rawWrite(filepath.Join(b.dir, "raw"), b.source, b.size.blocks)
-	if err != nil {
-		return err
+	var raw [2]float64
+	for i := range raw {
+		var err error
+		if raw[i], err = rawWrite(filepath.Join(b.dir, "raw"), b.source, b.size.blocks/2, i == 1); err != nil {
+			return err
+		}
 	}
 	onShale, onReference, err := b.writeUnique(ctx, b.size.blocks, connections)
 	if err != nil {
 		return err
 	}
 	b.put.add(onShale.bytesPerSecond()/mega, onReference.bytesPerSecond()/mega)
-	b.raw.add(onShale.bytesPerSecond()/mega, raw/mega)
+	b.raw.add(onShale.bytesPerSecond()/mega, raw[0]/mega)
+	b.rawDirect.add(onShale.bytesPerSecond()/mega, raw[1]/mega)
 	b.putCPU.add(onShale.cpuPerGiB(), onReference.cpuPerGiB())
 
 	again, zero := b.onShale, dataset{blocks: b.size.blocks, zero: true}

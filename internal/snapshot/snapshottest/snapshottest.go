@@ -89,7 +89,7 @@ func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 			t.Fatal(err)
 		}
 	}
-	e.FS = wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
+	e.FS = wrap(vfs.DirectDir(filepath.Join(e.Dir, "segments")))
 	e.start(t)
 	key := catalog.AccessKey{ID: AccessKey, Account: Account, Secret: Secret}
 	if err := e.Catalog.CreateAccount(t.Context(), "default", key); err != nil {
