@@ -61,16 +61,13 @@ func (b *bench) measureImage(ctx context.Context) error {
 	if _, err := b.shale.write(ctx, b.source, &d, d.all(), connections); err != nil {
 		return err
 	}
-	if err := b.shale.once(func(c *conn) (err error) {
-		if err := c.complete(d.snapshot, d.blocks); err != nil {
-			return err
-		}
-		d.tokens, err = c.blockTokens(d.snapshot)
-		return err
-	}); err != nil {
+	if err := b.shale.seal(&d); err != nil {
 		return err
 	}
 	order := rand.Perm(d.blocks)
+	if _, err := b.shale.read(ctx, b.source, &d, order, d.all(), connections); err != nil { // into the page cache
+		return err
+	}
 	var blocks run
 	var image time.Duration
 	for turn := range turns {

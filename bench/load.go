@@ -110,12 +110,13 @@ func (s *server) once(f func(c *conn) error) error {
 type span struct{ from, to int }
 
 // A dataset is a snapshot whose block i is the source's block first+i, or the
-// block of zeros throughout.
+// block of zeros throughout, or a file system's.
 type dataset struct {
 	snapshot string
 	blocks   int
 	first    uint64
 	zero     bool
+	contents []testBlock    // of a file system, in place of the source's blocks; or nil
 	tokens   map[int]string // to read its blocks with, once they are known
 }
 
@@ -129,10 +130,18 @@ func (d *dataset) number(i int) uint64 {
 	return d.first + uint64(i)
 }
 
+// block gives block i.
+func (d *dataset) block(source *blockSource, i int) testBlock {
+	if d.contents != nil {
+		return d.contents[i]
+	}
+	return source.block(d.number(i))
+}
+
 // write puts some blocks of d over the given number of connections.
 func (s *server) write(ctx context.Context, source *blockSource, d *dataset, over span, conns int) (run, error) {
 	return s.drive(ctx, conns, over, func(c *conn, i int) error {
-		b := source.block(d.number(i))
+		b := d.block(source, i)
 		return c.put(d.snapshot, i, &b)
 	})
 }
@@ -142,9 +151,25 @@ func (s *server) write(ctx context.Context, source *blockSource, d *dataset, ove
 func (s *server) read(ctx context.Context, source *blockSource, d *dataset, order []int, over span, conns int) (run, error) {
 	return s.drive(ctx, conns, over, func(c *conn, i int) error {
 		at := order[i]
-		b := source.block(d.number(at))
+		b := d.block(source, at)
 		return c.get(d.snapshot, at, d.tokens[at], &b, i%verifyEvery == 0)
 	})
+}
+
+// seal completes the dataset's snapshot on shale and takes the tokens to read
+// its blocks with.
+func (s *server) seal(d *dataset) error {
+	err := s.once(func(c *conn) (err error) {
+		if err := c.complete(d.snapshot, d.blocks); err != nil {
+			return err
+		}
+		d.tokens, err = c.blockTokens(d.snapshot)
+		return err
+	})
+	if err == nil && len(d.tokens) != d.blocks {
+		err = fmt.Errorf("%s lists %d blocks, %d were written", d.snapshot, len(d.tokens), d.blocks)
+	}
+	return err
 }
 
 // newSnapshot starts a snapshot on shale that is large enough for n blocks.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"shale/internal/block"
 )
 
 // A machine is where the figures were measured.
@@ -75,23 +77,32 @@ func describe(dir string) (machine, error) {
 
 // rawWrite appends n blocks to a new file in batches of batchBlocks, each
 // followed by an fdatasync, and returns the bytes per second: what the disk
-// gives to one writer that does nothing else.
-func rawWrite(path string, source *blockSource, n int) (float64, error) {
+// gives to one writer that does nothing else, past the page cache or through
+// it.
+func rawWrite(path string, source *blockSource, n int, direct bool) (float64, error) {
 	const batchBlocks = 16 // 8 MiB
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if direct {
+		flags |= unix.O_DIRECT
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer os.Remove(path)
 	defer f.Close()
-	began := time.Now()
+	bufs := make([][]byte, batchBlocks)
+	for i := range bufs {
+		bufs[i] = make([]byte, block.Size) // of this size at a page's start
+	}
+	var elapsed time.Duration
 	var offset int64
 	for done := 0; done < n; done += batchBlocks {
-		var bufs [][]byte
-		for i := range batchBlocks {
+		for i := range bufs {
 			b := source.block(uint64(done + i))
-			bufs = append(bufs, b.prefix, b.tail[:])
+			copy(bufs[i][copy(bufs[i], b.prefix):], b.tail[:])
 		}
+		began := time.Now()
 		written, err := unix.Pwritev(int(f.Fd()), bufs, offset)
 		if err != nil {
 			return 0, fmt.Errorf("write %s: %w", path, err)
@@ -100,6 +111,7 @@ func rawWrite(path string, source *blockSource, n int) (float64, error) {
 		if err := unix.Fdatasync(int(f.Fd())); err != nil {
 			return 0, fmt.Errorf("sync %s: %w", path, err)
 		}
+		elapsed += time.Since(began)
 	}
-	return float64(offset) / time.Since(began).Seconds(), nil
+	return float64(offset) / elapsed.Seconds(), nil
 }

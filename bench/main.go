@@ -93,7 +93,7 @@ func measure(o options) (err error) {
 	for round := range b.size.rounds {
 		for _, p := range chosen {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, b.size.rounds, p.name)
-			if err := p.run(b, ctx); err != nil {
+			if err := b.measure(ctx, p); err != nil {
 				return fmt.Errorf("phase %s: %w", p.name, err)
 			}
 		}

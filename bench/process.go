@@ -96,9 +96,9 @@ func launchShale(program, dir, log string) (*server, error) {
 }
 
 // launchReference starts the reference server, which takes any signature, on a
-// new file in the folder dir.
-func launchReference(program, dir, log string) (*server, error) {
-	s, err := launch("reference", log, program, "-file", filepath.Join(dir, "reference"))
+// new file.
+func launchReference(program, file, log string) (*server, error) {
+	s, err := launch("reference", log, program, "-file", file)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +169,20 @@ func (s *server) cpu() (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / clockTicks, nil
+}
+
+// written returns the bytes that the process has sent to the disk so far.
+func (s *server) written() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			return strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+		}
+	}
+	return 0, errors.New("no write_bytes in /proc/PID/io")
 }
 
 // peakMemory returns the most resident memory that the process has had, in bytes.

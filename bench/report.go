@@ -18,6 +18,7 @@ const (
 	ratioAtLeast             // value / against ≥ target
 	ratioAtMost              // value / against ≤ target
 	valueAtMost              // value ≤ target
+	valueAtLeast             // value ≥ target
 )
 
 // A figure is one line of the report: a quantity of shale's and, measured in
@@ -58,6 +59,8 @@ func (f *figure) meets() string {
 		ok = median(f.ratios()) <= f.target
 	case valueAtMost:
 		ok = median(f.values) <= f.target
+	case valueAtLeast:
+		ok = median(f.values) >= f.target
 	default:
 		return ""
 	}
@@ -75,6 +78,8 @@ func (f *figure) targetText() string {
 		return fmt.Sprintf("≤ %g", f.target)
 	case valueAtMost:
 		return fmt.Sprintf("≤ %g %s", f.target, f.unit)
+	case valueAtLeast:
+		return fmt.Sprintf("≥ %g %s", f.target, f.unit)
 	default:
 		return ""
 	}

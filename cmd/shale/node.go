@@ -125,7 +125,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		return err
 	}
 	medium, err := segment.Open(segment.Options{
-		FS: vfs.Dir(dir.Segments()), ID: id, Committed: committed, Logger: o.log,
+		FS: vfs.DirectDir(dir.Segments()), ID: id, Committed: committed, Logger: o.log,
 	})
 	if err != nil {
 		return err

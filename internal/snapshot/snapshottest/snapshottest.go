@@ -94,7 +94,7 @@ func NewFS(t testing.TB, wrap func(vfs.FS) vfs.FS) *Env {
 			t.Fatal(err)
 		}
 	}
-	e.FS = wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
+	e.FS = wrap(vfs.DirectDir(filepath.Join(e.Dir, "segments")))
 	e.Place = filepath.Join(e.Dir, "catalog.db")
 	if os.Getenv("SHALE_TEST_CATALOG") == "postgres" {
 		e.Place = postgrestest.URL(t)
