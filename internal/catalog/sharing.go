@@ -123,7 +123,10 @@ func (c *Catalog) Share(ctx context.Context, caller snapshot.Caller, id string, 
 		_, err = tx.ExecContext(ctx, `INSERT INTO grants (snapshot, account, region, start_ms, id)
 			SELECT s.key, j.value, s.region, s.start_ms, s.id FROM snapshots s, json_each(?2) j WHERE s.id = ?1 ON CONFLICT DO NOTHING`,
 			id, string(list))
-		return err
+		if err != nil {
+			return err
+		}
+		return noteChange(ctx, tx, `s.id = ?`, id)
 	})
 	if err != nil {
 		return false, fmt.Errorf("share snapshot: %w", err)
@@ -150,7 +153,10 @@ func (c *Catalog) Unshare(ctx context.Context, caller snapshot.Caller, id string
 		done = true
 		_, err = tx.ExecContext(ctx, `DELETE FROM grants WHERE snapshot = ?1
 			AND (json_type(?2) = 'null' OR account IN (SELECT value FROM json_each(?2)))`, key, string(list))
-		return err
+		if err != nil {
+			return err
+		}
+		return noteChange(ctx, tx, `s.key = ?`, key)
 	})
 	if err != nil {
 		return false, fmt.Errorf("unshare snapshot: %w", err)
