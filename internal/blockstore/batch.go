@@ -34,9 +34,9 @@ func (s *Store) appendBatches() {
 }
 
 // gather makes a batch of the held job, or else of the first one to come, and
-// of what is waiting behind it. Map nodes are kept apart from blocks: next is
-// a job for the following batch. open is false once the store is closed and
-// nothing waits.
+// of what is waiting behind it. Map nodes and manifests are kept apart from
+// blocks: next is a job for the following batch. open is false once the store
+// is closed and nothing waits.
 func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 	b = &batch{}
 	first := held
@@ -108,7 +108,7 @@ func (s *Store) append(ctx context.Context, b *batch) {
 		}
 	}
 	reserve := int64(reserveBlocks)
-	if records[0].kind == KindNode {
+	if records[0].kind != KindBlock {
 		reserve = reserveNodes
 	}
 	place, err := s.medium.Append(ctx, size, reserve, func(p Place) [][]byte {

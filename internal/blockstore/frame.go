@@ -58,7 +58,7 @@ const (
 // A Kind says what a record is.
 type Kind uint8
 
-// The kinds of records. Manifests are written by later versions.
+// The kinds of records.
 const (
 	KindBlock    Kind = 1
 	KindNode     Kind = 2

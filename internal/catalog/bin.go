@@ -72,7 +72,10 @@ func (c *Catalog) Restore(ctx context.Context, account, region, id string) (s sn
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM tags WHERE snapshot = ? AND key = ?`, s.Key, snapshot.BinTag.Key)
-		return err
+		if err != nil {
+			return err
+		}
+		return noteChange(ctx, tx, `s.key = ?`, s.Key)
 	})
 	if err != nil {
 		return snapshot.Snapshot{}, false, fmt.Errorf("restore from recycle bin: %w", err)
@@ -89,6 +92,21 @@ func (c *Catalog) Purge(ctx context.Context) (int64, error) {
 	if err != nil || !due {
 		return 0, err
 	}
-	return c.change(ctx, "purge recycle bin",
-		`UPDATE snapshots SET state = 5, deleted_ms = ?1, leftover = 1 WHERE state = 7 AND bin_exit_ms <= ?1 AND `+notLocked, now)
+	var n int64
+	err = c.update(ctx, func(tx *sql.Tx) error {
+		if err := noteChange(ctx, tx, `s.state = 7 AND s.bin_exit_ms <= ?`, now); err != nil {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, `UPDATE snapshots SET state = 5, deleted_ms = ?1, leftover = 1
+			WHERE state = 7 AND bin_exit_ms <= ?1 AND `+notLocked, now)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge recycle bin: %w", err)
+	}
+	return n, nil
 }

@@ -67,10 +67,10 @@ func (c *Catalog) Copies(ctx context.Context) ([]snapshot.Copy, error) {
 
 // FinishCopy implements snapshot.CopyCatalog.
 func (c *Catalog) FinishCopy(ctx context.Context, key int64, r snapshot.CopyResult) (bool, error) {
-	n, err := c.changeThen(ctx, "complete copy", c.startLock(ctx, key),
+	n, err := c.changeThen(ctx, "complete copy", c.completeThen(ctx, key, &r.Map),
 		`UPDATE snapshots SET state = 3, message = '', root = ?1, blocks = ?2, volume_gib = ?3, lineage = ?4, root_mac = ?5,
 			completed_ms = ?6, leftover = 1
 		WHERE key = ?7 AND state = 6 AND (CAST(?8 AS BIGINT) = 0 OR EXISTS (SELECT 1 FROM snapshots WHERE key = ?8 AND state = 3))`,
-		idValue(r.Map.Root), r.Map.Blocks, r.VolumeSize, r.Lineage, macValue(r.Map.MAC), millis(c.now()), key, r.SourceKey)
+		idValue(r.Map.Root), r.Map.Blocks, r.VolumeSize, r.Lineage, macValue(r.Map.MAC), c.completedMillis(&r.Map), key, r.SourceKey)
 	return n == 1, err
 }

@@ -149,8 +149,10 @@ func (c *Catalog) SetLock(ctx context.Context, key int64, state snapshot.State, 
 			return err
 		}
 		n, err := result.RowsAffected()
-		done = n == 1
-		return err
+		if done = n == 1; err != nil || !done {
+			return err
+		}
+		return noteChange(ctx, tx, `s.key = ?`, key)
 	})
 	if err != nil {
 		return false, fmt.Errorf("lock snapshot: %w", err)
@@ -170,8 +172,10 @@ func (c *Catalog) Unlock(ctx context.Context, key int64) (done bool, err error) 
 			return err
 		}
 		n, err := result.RowsAffected()
-		done = n == 1
-		return err
+		if done = n == 1; err != nil || !done {
+			return err
+		}
+		return noteChange(ctx, tx, `s.key = ?`, key)
 	})
 	if err != nil {
 		return false, fmt.Errorf("unlock snapshot: %w", err)

@@ -34,6 +34,9 @@ func (c *Catalog) changeTags(ctx context.Context, key int64, change func(*sql.Tx
 			return err
 		}
 		done = true
+		if err := noteChange(ctx, tx, `s.key = ?`, key); err != nil {
+			return err
+		}
 		return change(tx)
 	})
 	if err != nil {

@@ -123,7 +123,10 @@ func (c *Catalog) Share(ctx context.Context, caller snapshot.Caller, id string, 
 		_, err = tx.ExecContext(ctx, `INSERT INTO grants (snapshot, account, region, start_ms, id)
 			SELECT s.key, j.value, s.region, s.start_ms, s.id FROM snapshots s, json_each(?2) j WHERE s.id = ?1 ON CONFLICT DO NOTHING`,
 			id, string(list))
-		return err
+		if err != nil {
+			return err
+		}
+		return noteChange(ctx, tx, `s.id = ?`, id)
 	})
 	if err != nil {
 		return false, fmt.Errorf("share snapshot: %w", err)
@@ -152,8 +155,10 @@ func (c *Catalog) Unshare(ctx context.Context, caller snapshot.Caller, id string
 		if accounts != nil {
 			query, args = query+` AND account IN (SELECT value FROM json_each(?2))`, append(args, string(list))
 		}
-		_, err = tx.ExecContext(ctx, query, args...)
-		return err
+		if _, err = tx.ExecContext(ctx, query, args...); err != nil {
+			return err
+		}
+		return noteChange(ctx, tx, `s.key = ?`, key)
 	})
 	if err != nil {
 		return false, fmt.Errorf("unshare snapshot: %w", err)

@@ -333,15 +333,15 @@ func (c *Catalog) Pending(ctx context.Context, s *snapshot.Snapshot, from block.
 
 // Finish implements snapshot.Catalog.
 func (c *Catalog) Finish(ctx context.Context, key int64, m snapshot.Map) (bool, error) {
-	n, err := c.changeThen(ctx, "complete snapshot", c.startLock(ctx, key),
+	n, err := c.changeThen(ctx, "complete snapshot", c.completeThen(ctx, key, &m),
 		`UPDATE snapshots SET state = 3, root = ?, blocks = ?, root_mac = ?, completed_ms = ?, leftover = 1 WHERE key = ? AND state = 2`,
-		idValue(m.Root), m.Blocks, macValue(m.MAC), millis(c.now()), key)
+		idValue(m.Root), m.Blocks, macValue(m.MAC), c.completedMillis(&m), key)
 	return n == 1, err
 }
 
 // Fail implements snapshot.Catalog.
 func (c *Catalog) Fail(ctx context.Context, key int64, message string) (bool, error) {
-	n, err := c.changeThen(ctx, "fail snapshot", cancelLocks(ctx),
+	n, err := c.changeThen(ctx, "fail snapshot", noteChangeThen(ctx, key, cancelLocks(ctx)),
 		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE key = ? AND state IN (2, 6)`, message, key)
 	return n == 1, err
 }
@@ -368,8 +368,11 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep t
 			return err
 		}
 		if keep > 0 {
-			if done, err = bin(ctx, tx, account, region, id, now, now.Add(keep)); err != nil || done {
+			if done, err = bin(ctx, tx, account, region, id, now, now.Add(keep)); err != nil {
 				return err
+			}
+			if done {
+				return noteChange(ctx, tx, `s.id = ?`, id)
 			}
 		}
 		result, err := tx.ExecContext(ctx, `UPDATE snapshots SET state = 5, deleted_ms = ?, leftover = 1
@@ -379,8 +382,10 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep t
 			return err
 		}
 		n, err := result.RowsAffected()
-		done = n == 1
-		return err
+		if done = n == 1; err != nil || !done {
+			return err
+		}
+		return noteChange(ctx, tx, `s.id = ?`, id)
 	})
 	if done || err != nil { // after an error, who knows
 		c.completed.change()

@@ -79,6 +79,9 @@ func (c *Catalog) TagSnapshots(ctx context.Context, caller snapshot.Caller, ids 
 			if count > limit {
 				return &snapshot.Error{Code: snapshot.TooManyTags, Snapshot: id}
 			}
+			if err := noteChange(ctx, tx, `s.key = ?`, key); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -120,6 +123,9 @@ func (c *Catalog) UntagSnapshots(ctx context.Context, caller snapshot.Caller, id
 		for _, id := range ids {
 			key, err := tagTarget(ctx, tx, target(`EXISTS (SELECT 1 FROM tags WHERE snapshot = s.key AND account = ?3)`), caller, id)
 			if err != nil {
+				return err
+			}
+			if err := noteChange(ctx, tx, `s.key = ?`, key); err != nil {
 				return err
 			}
 			if matches == nil {

@@ -112,5 +112,5 @@ func (s *Service) Restore(ctx context.Context, c Caller, r RestoreRequest) (Snap
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: r.SnapshotID}
 	}
 	s.usageChanged() // for one that was never counted
-	return snap, nil
+	return snap, s.storeError(s.describe(ctx, snap.ID))
 }

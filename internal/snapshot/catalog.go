@@ -61,6 +61,7 @@ type Catalog interface {
 	CopyCatalog
 	LockCatalog
 	BinCatalog
+	ManifestCatalog
 }
 
 // ErrRaced says that a precondition, checked before, did not hold any more.
@@ -97,4 +98,8 @@ type Map struct {
 	Root   block.ID
 	Blocks int64      // under the root
 	MAC    domain.MAC // of the root; none in the unencrypted domain
+	// CompletedAt is when the snapshot is completed; zero for now. Manifest has
+	// been written for it; without a Version there is none, and one is due.
+	CompletedAt time.Time
+	Manifest    Manifest
 }

@@ -150,8 +150,12 @@ func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 	if key != nil {
 		m.MAC = key.MAC(domain.OwnMap, snap.ID, snap.VolumeSize, m.Root)
 	}
+	if m, err = s.describeCompletion(ctx, snap.Key, CopyResult{Map: m}); err != nil {
+		return err
+	}
 	done, err := s.catalog.Finish(ctx, snap.Key, m)
 	if err == nil && done {
+		err = s.describe(ctx, snap.ID)
 		s.log.InfoContext(ctx, "snapshot completed", "snapshot", snap.ID, "written", w.count, "nodes", folded.Nodes)
 	}
 	return err

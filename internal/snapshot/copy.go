@@ -221,9 +221,13 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 	case err != nil:
 		return err
 	}
+	if result.Map, err = s.describeCompletion(ctx, c.Snapshot.Key, result); err != nil {
+		return err
+	}
 	// If the source is deleted before, the next look at it finds that out.
 	done, err := s.catalog.FinishCopy(ctx, c.Snapshot.Key, result)
 	if err == nil && done {
+		err = s.describe(ctx, c.Snapshot.ID)
 		s.log.InfoContext(ctx, "snapshot copied", "snapshot", c.Snapshot.ID, "source", source.ID)
 	}
 	return err

@@ -141,6 +141,9 @@ func (s *Service) lock(ctx context.Context, c Caller, r *LockRequest) (Lock, err
 	if err == nil && !done {
 		err = ErrRaced
 	}
+	if err == nil {
+		err = s.describe(ctx, snap.ID)
+	}
 	return next, err
 }
 
@@ -252,7 +255,11 @@ func (s *Service) Unlock(ctx context.Context, c Caller, r UnlockRequest) error {
 		case r.DryRun:
 			return nil
 		}
-		if done, err := s.catalog.Unlock(ctx, snap.Key); err != nil || done {
+		done, err := s.catalog.Unlock(ctx, snap.Key)
+		if done && err == nil {
+			err = s.describe(ctx, snap.ID)
+		}
+		if done || err != nil {
 			return s.storeError(err)
 		}
 	}

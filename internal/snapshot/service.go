@@ -64,7 +64,8 @@ type Service struct {
 	pool             sync.Pool // of *buffer
 	bufferWait       time.Duration
 
-	folds folds
+	folds     folds
+	manifests manifests
 
 	recount    chan struct{} // holds one value when usage may have changed
 	maxCounted int
@@ -190,7 +191,7 @@ func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
 		if done {
 			s.folds.kick()
 			s.usageChanged()
-			return nil
+			return s.storeError(s.describe(ctx, id))
 		}
 		if err := s.CheckDelete(ctx, c, id); err != nil {
 			return err

@@ -130,6 +130,9 @@ func (s *Service) Share(ctx context.Context, c Caller, r ShareRequest) error {
 			err = &Error{Code: PublicBlocked, Snapshot: snap.ID}
 		}
 	}
+	if err == nil {
+		err = s.describe(ctx, snap.ID)
+	}
 	return s.storeError(err)
 }
 
@@ -149,6 +152,9 @@ func (s *Service) Unshare(ctx context.Context, c Caller, r ShareRequest) error {
 	done, err := s.catalog.Unshare(ctx, c, r.SnapshotID, r.Accounts)
 	if err == nil && !done {
 		err = &Error{Code: NotFound, Snapshot: r.SnapshotID}
+	}
+	if err == nil {
+		err = s.describe(ctx, r.SnapshotID)
 	}
 	return s.storeError(err)
 }

@@ -271,13 +271,14 @@ func TestDamagedParentMap(t *testing.T) {
 	child := f.start(parent)
 	f.mustPut(child, 4, data(3))
 	f.Restart(t) // nothing is in memory any more
-	// The parent's nodes are the last batch but one.
+	// The parent's nodes are the last batch but two.
 	files, _ := filepath.Glob(filepath.Join(f.Dir, "segments", "*.seg"))
 	segment, err := os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := bytes.LastIndex(segment, []byte("shalefrm")) // the child's block
+	last := bytes.LastIndex(segment, []byte("shalefrm"))       // the child's block
+	last = bytes.LastIndex(segment[:last], []byte("shalefrm")) // the parent's manifest
 	nodes := bytes.LastIndex(segment[:last], []byte("shalefrm"))
 	for i := nodes + 4096; i < last; i++ {
 		segment[i] ^= 0xff

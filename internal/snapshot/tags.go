@@ -88,7 +88,11 @@ func (s *Service) CreateTags(ctx context.Context, c Caller, r TagRequest) error 
 	if err := checkNewTags(r.Tags); err != nil {
 		return err
 	}
-	return s.storeError(s.catalog.TagSnapshots(ctx, c, r.IDs, r.Tags, maxTags))
+	err := s.catalog.TagSnapshots(ctx, c, r.IDs, r.Tags, maxTags)
+	if err == nil {
+		err = s.describe(ctx, r.IDs...)
+	}
+	return s.storeError(err)
 }
 
 // checkNewTags applies EC2's rules. Lengths count characters.
@@ -133,7 +137,11 @@ func (s *Service) DeleteTags(ctx context.Context, c Caller, r UntagRequest) erro
 	if err := CheckUntag(r); err != nil {
 		return err
 	}
-	return s.storeError(s.catalog.UntagSnapshots(ctx, c, r.IDs, r.Matches))
+	err := s.catalog.UntagSnapshots(ctx, c, r.IDs, r.Matches)
+	if err == nil {
+		err = s.describe(ctx, r.IDs...)
+	}
+	return s.storeError(err)
 }
 
 // CheckUntag refuses keys that nobody can delete.

@@ -56,6 +56,9 @@ func (s *Service) changeTags(ctx context.Context, c Caller, id string, change fu
 	if !done { // it was deleted in the meantime
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
 	}
+	if err := s.describe(ctx, id); err != nil {
+		return Snapshot{}, s.storeError(err)
+	}
 	page, err := s.Describe(ctx, c, DescribeRequest{IDs: []string{id}})
 	if err != nil {
 		return Snapshot{}, err

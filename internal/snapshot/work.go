@@ -262,7 +262,8 @@ func (s *Service) startJob(ctx context.Context, g *errgroup.Group, snap *Snapsho
 	return true
 }
 
-// sweep removes rows that nothing needs, a little at a time.
+// sweep removes rows that nothing needs, a little at a time, and writes the
+// manifests that are due.
 func (s *Service) sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		more, err := s.catalog.Sweep(ctx, s.now().Add(-deletedLife), sweepRows)
@@ -270,8 +271,11 @@ func (s *Service) sweep(ctx context.Context) {
 			s.log.ErrorContext(ctx, "sweep failed", "err", err)
 		}
 		if err != nil || !more {
-			return
+			break
 		}
+	}
+	if err := s.describeDue(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "manifests could not be written", "err", err)
 	}
 }
 

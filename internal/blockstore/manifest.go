@@ -1,0 +1,40 @@
+package blockstore
+
+import (
+	"context"
+
+	"shale/internal/block"
+)
+
+// A Manifest is an encoded manifest; its ID is the SHA-256 of its bytes.
+type Manifest struct {
+	ID   block.ID
+	Data []byte
+}
+
+// WriteManifests stores manifests in batches without blocks. On return they are
+// durable and can be read with ReadNode. Errors as for Write.
+func (s *Store) WriteManifests(ctx context.Context, manifests []Manifest) error {
+	for len(manifests) > 0 {
+		j := &job{done: make(chan error, 1)}
+		n := 0
+		for size := 0; n < len(manifests) && size < MaxNodes; n++ {
+			m := &manifests[n]
+			loc, found, err := s.index.Locate(ctx, m.ID)
+			if err != nil {
+				return err
+			}
+			if !found || loc.Damaged {
+				j.records = append(j.records, record{kind: KindManifest, id: m.ID, raw: uint32(len(m.Data)), data: m.Data})
+				size += len(m.Data) + entrySize
+			}
+		}
+		if len(j.records) > 0 {
+			if err := s.enqueue(ctx, j); err != nil {
+				return err
+			}
+		}
+		manifests = manifests[n:]
+	}
+	return nil
+}
