@@ -19,8 +19,10 @@ import (
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
+	"shale/internal/domain"
 	"shale/internal/keyring"
 	"shale/internal/kms"
+	"shale/internal/scrub"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -47,6 +49,8 @@ type node struct {
 	keys    kms.Provider // kms, or what is elsewhere
 	ring    *keyring.Keyring
 
+	scrub *scrub.Background // nil if it is switched off
+
 	stop func() // ends the background work and waits for it
 }
 
@@ -58,6 +62,8 @@ type nodeOptions struct {
 	rootKey      *kms.Root // nil for the one in the folder
 	kmsEndpoint  string    // URL of a KMS elsewhere; empty for the one here
 	catalog      string    // URL of a catalog elsewhere; empty for the one here
+	// scrubEvery is the time in which everything is read once; 0 for never.
+	scrubEvery time.Duration
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
@@ -94,6 +100,10 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 		work.Go(func() { sweepKeys(ctx, n.kms, n.ring, o.log) })
 	}
 	work.Go(func() { n.service.KeepUsage(ctx) })
+	if n.scrub != nil {
+		registerScrub(o.registry, n.scrub)
+		work.Go(func() { n.scrub.Run(ctx) })
+	}
 	n.stop = func() {
 		cancel()
 		work.Wait()
@@ -146,6 +156,12 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
 		BinTime: o.binTime,
 	})
+	if o.scrubEvery > 0 {
+		n.scrub = scrub.NewBackground(scrub.BackgroundOptions{
+			Catalog: n.catalog, Medium: medium, Every: o.scrubEvery, Now: n.clock.now, Logger: o.log,
+			Key: func(_ context.Context, d domain.Number) *domain.Key { return n.ring.Cached(d) },
+		})
+	}
 	return nil
 }
 

@@ -38,6 +38,10 @@ const drainTime = 20 * time.Second
 // maxBinDays is the longest time in the recycle bin. Spec: ec2-snapshots §9.
 const maxBinDays = 365
 
+// maxScrubDays is the longest time in which everything is read once: damage that
+// is found later has had time to spread to the second copy.
+const maxScrubDays = 365
+
 type serveCmd struct {
 	DataDir      string     `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
 	Listen       string     `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
@@ -51,6 +55,8 @@ type serveCmd struct {
 	Verbose      bool       `short:"v" help:"Log each block that is read or written, too."`
 	//nolint:lll // a help text
 	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
+	//nolint:lll // a help text
+	ScrubDays int `default:"30" placeholder:"N" help:"Read and verify everything that is stored once in N days, slowly; 1 to 365, 0 for never. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
 }
@@ -124,6 +130,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if c.RecycleBinDays < 0 || c.RecycleBinDays > maxBinDays {
 		return usagef("--recycle-bin-days %d is not a number of days from 0 to %d", c.RecycleBinDays, maxBinDays)
 	}
+	if c.ScrubDays < 0 || c.ScrubDays > maxScrubDays {
+		return usagef("--scrub-days %d is not a number of days from 0 to %d", c.ScrubDays, maxScrubDays)
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -146,6 +155,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	n, err := openNode(ctx, dir, nodeOptions{
 		testControls: c.TestControls, log: log, registry: registry,
 		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint, catalog: string(c.Catalog),
+		scrubEvery: time.Duration(c.ScrubDays) * 24 * time.Hour,
 	})
 	if err != nil {
 		return err

@@ -46,14 +46,14 @@ func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 		}
 	}
 	b.jobs = append(b.jobs, first)
-	size, nodes := first.size(), first.ref == nil
+	size, blocks := first.size(), first.blocks()
 	for size < maxBatch {
 		select {
 		case j, more := <-s.queue:
 			if !more {
 				return b, nil, false
 			}
-			if (j.ref == nil) != nodes {
+			if j.blocks() != blocks {
 				return b, j, true
 			}
 			b.jobs = append(b.jobs, j)

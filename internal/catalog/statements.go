@@ -13,7 +13,7 @@ type statements struct {
 	// of the writer
 	putContainer, putRecord, touch, putPending *sql.Stmt
 	// of the readers
-	locate, snapshotByID, access *sql.Stmt
+	locate, record, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -43,6 +43,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 			SELECT ?1, ?2, ?3 WHERE ?4 OR EXISTS (SELECT 1 FROM records WHERE id = ?3 AND damaged = 0)
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
+		{&s.record, reader, `SELECT ` + storedColumns + ` FROM records WHERE id = ?`},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
 		{&s.access, reader, accessQuery},
 	} {
@@ -58,7 +59,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.touch, s.putPending, s.locate, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.touch, s.putPending, s.locate, s.record, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -249,11 +248,10 @@ func (k *Keyring) Forget(ctx context.Context) {
 		if e.key.Load() == nil {
 			continue
 		}
-		parts := strings.SplitN(e.arn, ":", 6) // arn:aws:kms:REGION:ACCOUNT:key/ID
-		if len(parts) < 6 {
+		owner, ok := e.owner()
+		if !ok {
 			continue
 		}
-		owner := kms.Caller{Account: parts[4], Region: parts[3]}
 		if _, err := k.provider.Key(ctx, owner, e.arn, kms.Decrypt); unusable(err) {
 			e.key.Store(nil)
 		}

@@ -48,8 +48,9 @@ type File interface {
 	Truncate(size int64) error
 	// Size is the length in bytes.
 	Size() (int64, error)
-	// Forget drops the file's synced pages from the page cache, so that the
-	// next read comes from the disk itself. It is advice and never fails.
+	// Forget drops the file's synced pages from the page cache, those in full
+	// that the range begins and ends in, so that the next read comes from the
+	// disk itself. It is advice and never fails.
 	Forget(off, length int64)
 	Close() error
 }
@@ -168,5 +169,9 @@ func (f *file) Size() (int64, error) {
 }
 
 func (f *file) Forget(off, length int64) {
-	_ = unix.Fadvise(int(f.Fd()), off, length, unix.FADV_DONTNEED) // advice only
+	// The kernel leaves pages alone of which the range has a part only.
+	page := int64(os.Getpagesize())
+	end := (off + length + page - 1) / page * page
+	off = off / page * page
+	_ = unix.Fadvise(int(f.Fd()), off, end-off, unix.FADV_DONTNEED) // advice only
 }

@@ -1,0 +1,81 @@
+package segment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+
+	"shale/internal/blockstore"
+	"shale/internal/vfs"
+)
+
+// OpenReadOnly opens a folder of segments of the store with the id for those
+// who only look: nothing is cut, removed or appended, so a server may be using
+// it. Append must not be called.
+func OpenReadOnly(folder vfs.FS, id [16]byte) (*Store, error) {
+	if err := CheckFormat(folder); err != nil {
+		return nil, err
+	}
+	s := &Store{fs: folder, id: id, log: slog.New(slog.DiscardHandler), maxSize: MaxSize}
+	s.files.init(folder)
+	return s, nil
+}
+
+// ReadOnce is ReadAtSource for bytes that nobody will ask for again soon: it
+// comes from the disk itself, and leaves nothing in the page cache.
+func (s *Store) ReadOnce(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
+	return s.files.use(c, func(f vfs.File) error {
+		f.Forget(off, int64(len(p)))
+		_, err := f.ReadAt(p, off)
+		f.Forget(off, int64(len(p)))
+		return err
+	})
+}
+
+// Inspect checks that the segment is there, at least as long as what was
+// committed to it, and that its header is sound and this store's. The error is
+// a *blockstore.ContainerError, or why nothing can be said.
+func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
+	size, err := s.size(fileName(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &blockstore.ContainerError{Container: c, Missing: true, Why: "there is no such file"}
+	}
+	if err != nil {
+		return err
+	}
+	wrong := func(why string) error { return &blockstore.ContainerError{Container: c, Size: size, Why: why} }
+	if size < committed {
+		return wrong(fmt.Sprintf("it has %d bytes, and %d were committed to it", size, committed))
+	}
+	h, err := s.readHeader(c, fileName(c))
+	var corrupt *blockstore.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return wrong("its header: " + corrupt.Why)
+	case err != nil:
+		return err
+	case h.store != s.id:
+		return wrong("it belongs to another store")
+	}
+	return nil
+}
+
+// Unknown names the segments among those of the folder that are not committed
+// to, in the order of their numbers. Other files are left out.
+func (s *Store) Unknown(committed map[blockstore.ContainerID]int64) ([]string, error) {
+	names, err := s.fs.List()
+	if err != nil {
+		return nil, fmt.Errorf("list segments: %w", err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		c, ok := parseName(name)
+		_, known := committed[c]
+		return !ok || known
+	}), nil
+}
+
+// FileName is the name of a segment's file.
+func FileName(c blockstore.ContainerID) string { return fileName(c) }
