@@ -47,13 +47,13 @@ func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 	}
 	b.jobs = append(b.jobs, first)
 	size, blocks := first.size(), first.blocks()
-	for size < maxBatch {
+	for size < maxBatch && !first.rotate {
 		select {
 		case j, more := <-s.queue:
 			if !more {
 				return b, nil, false
 			}
-			if j.blocks() != blocks {
+			if j.blocks() != blocks || j.rotate {
 				return b, j, true
 			}
 			b.jobs = append(b.jobs, j)
@@ -69,6 +69,10 @@ func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 func (s *Store) append(ctx context.Context, b *batch) {
 	if err := s.Err(); err != nil {
 		b.err = err
+		return
+	}
+	if b.jobs[0].rotate {
+		s.rotate(ctx, b)
 		return
 	}
 	var records []record
@@ -131,11 +135,28 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	s.appended += size
 	b.upTo = s.appended
 	b.commit.Container, b.commit.Committed = place.Container, place.Offset+size
-	for _, e := range frame.Entries {
-		b.commit.Stored = append(b.commit.Stored, Stored{
-			Kind: e.Kind, ID: e.ID,
-			Location: Location{Container: place.Container, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec, Sealing: e.Sealing},
-		})
+	for i := range frame.Entries {
+		e := &frame.Entries[i]
+		stored := Stored{Kind: e.Kind, ID: e.ID, Location: e.Location(place.Container)}
+		if from := records[i].from; from != nil {
+			b.commit.Moved = append(b.commit.Moved, Move{stored, *from})
+		} else {
+			b.commit.Stored = append(b.commit.Stored, stored)
+		}
+	}
+}
+
+// rotate begins another container.
+func (s *Store) rotate(ctx context.Context, b *batch) {
+	place, err := s.medium.Rotate(ctx)
+	switch {
+	case errors.Is(err, ErrFull):
+		b.err = err
+	case err != nil:
+		b.err = s.stop(ctx, err)
+	default:
+		s.end = place
+		b.commit.Container, b.commit.Committed = place.Container, place.Offset
 	}
 }
 
@@ -260,6 +281,9 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	s.inflight.Unlock()
 	if err == nil {
 		s.keep(b.commit.Stored)
+		for i := range b.commit.Moved {
+			s.located.Invalidate(b.commit.Moved[i].ID)
+		}
 		s.stats.Batches.Add(1)
 		s.committed.Store(max(s.committed.Load(), b.upTo))
 	}

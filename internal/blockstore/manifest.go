@@ -13,26 +13,19 @@ type Manifest struct {
 }
 
 // WriteManifests stores manifests in batches without blocks. On return they are
-// durable and can be read with ReadNode. Errors as for Write.
+// durable and can be read with ReadNode, and are not reclaimed while the caller
+// has the Hold that he took before. Errors as for Write.
 func (s *Store) WriteManifests(ctx context.Context, manifests []Manifest) error {
 	for len(manifests) > 0 {
-		j := &job{done: make(chan error, 1)}
+		var records []record
 		n := 0
 		for size := 0; n < len(manifests) && size < MaxNodes; n++ {
 			m := &manifests[n]
-			loc, found, err := s.index.Locate(ctx, m.ID)
-			if err != nil {
-				return err
-			}
-			if !found || loc.Damaged {
-				j.records = append(j.records, record{kind: KindManifest, id: m.ID, raw: uint32(len(m.Data)), data: m.Data})
-				size += len(m.Data) + entrySize
-			}
+			records = append(records, record{kind: KindManifest, id: m.ID, raw: uint32(len(m.Data)), data: m.Data})
+			size += len(m.Data) + entrySize
 		}
-		if len(j.records) > 0 {
-			if err := s.enqueue(ctx, j); err != nil {
-				return err
-			}
+		if err := s.writeNew(ctx, records); err != nil {
+			return err
 		}
 		manifests = manifests[n:]
 	}

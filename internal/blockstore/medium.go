@@ -33,6 +33,12 @@ type Medium interface {
 	// First is the place of the first batch of a container. A *CorruptError says
 	// that what tells it cannot be believed.
 	First(ctx context.Context, c ContainerID) (Place, error)
+	// Rotate ends the container that is appended to and begins another, empty
+	// one: its first place, durable. It is called as Append is, with its errors.
+	Rotate(ctx context.Context) (Place, error)
+	// Drop removes a container, durably on return; readers that have it open may
+	// go on. One that is not there is no error.
+	Drop(ctx context.Context, c ContainerID) error
 	Close() error
 }
 
@@ -71,6 +77,7 @@ type Commit struct {
 	Container ContainerID // 0 if the batch has no payloads
 	Committed int64       // the container's length with this batch, bytes
 	Stored    []Stored
+	Moved     []Move
 	Refs      []Ref
 }
 
@@ -79,14 +86,20 @@ type Index interface {
 	// Locate finds a record. Concurrent calls are allowed.
 	Locate(ctx context.Context, id block.ID) (loc Location, found bool, err error)
 	// Commit records a batch in one transaction that is durable on return:
-	// the records' locations (the first of an id stays, unless it is
-	// damaged), the container's length, and each ref that may still be
-	// recorded. The verdicts, one per ref, are nil, ErrMissed for a hit whose
-	// block is not stored or is damaged, or the reason why the snapshot takes
+	// the records' locations (the first of an id stays, unless it is damaged
+	// or condemned), those that were moved, if they are where they were moved
+	// from, the container's length, and each ref that may still be recorded. All
+	// records that it names are of the open generation from then on. The
+	// verdicts, one per ref, are nil, ErrMissed for a hit whose block is not
+	// stored or is damaged or condemned, or the reason why the snapshot takes
 	// no more writes. Later refs to one index win. Calls come one at a time.
 	// An error that is ErrFull or ErrRolledBack recorded nothing; after any
 	// other the outcome is unknown.
 	Commit(ctx context.Context, c *Commit) (verdicts []error, err error)
+	// Renew puts the records into the open generation, durably on return, and
+	// reports which of them are stored, neither damaged nor condemned. Errors as
+	// for Commit.
+	Renew(ctx context.Context, ids []block.ID) (found []bool, err error)
 	// MarkDamaged records that the bytes at a location are bad, if the
 	// record is still there.
 	MarkDamaged(ctx context.Context, id block.ID, loc Location) error

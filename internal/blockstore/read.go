@@ -187,14 +187,19 @@ func (r Scan) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 	if node, found := s.nodes.GetIfPresent(id); found {
 		return node, nil
 	}
-	loc, found, err := s.index.Locate(ctx, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case !found:
-		return nil, ErrNotFound
+	for {
+		loc, found, err := s.index.Locate(ctx, id)
+		switch {
+		case err != nil:
+			return nil, err
+		case !found:
+			return nil, ErrNotFound
+		}
+		node, err := s.readNode(ctx, id, loc)
+		if !errors.Is(err, errMoved) {
+			return node, err
+		}
 	}
-	return s.readNode(ctx, id, loc)
 }
 
 // at calls read with the record's location. A location that was kept in memory
@@ -208,15 +213,22 @@ func (s *Store) at(ctx context.Context, id block.ID, read func(Location) error) 
 		}
 		s.located.Invalidate(id)
 	}
-	loc, found, err := s.locate(ctx, id)
-	switch {
-	case err != nil:
-		return err
-	case !found:
-		return ErrNotFound
+	for {
+		loc, found, err := s.locate(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return ErrNotFound
+		}
+		if err = read(loc); !errors.Is(err, errMoved) {
+			return err
+		}
 	}
-	return read(loc)
 }
+
+// errMoved says that a record is not, or not any more, where it was read.
+var errMoved = errors.New("record was moved")
 
 // locate asks the index, and keeps what it says of a sound record.
 func (s *Store) locate(ctx context.Context, id block.ID) (Location, bool, error) {
@@ -269,11 +281,16 @@ func (s *Store) sound(ctx context.Context, id block.ID, loc Location) error {
 
 // damaged records damage and gives its error.
 func (s *Store) damaged(ctx context.Context, id block.ID, loc Location, why string, cause error) error {
-	s.stats.DamagedReads.Add(1)
 	e := &DamagedError{id, loc, why, cause}
 	if loc.Damaged {
+		s.stats.DamagedReads.Add(1)
 		return e // known
 	}
+	if now, found, err := s.index.Locate(ctx, id); err == nil && !(found && now.Container == loc.Container && now.Offset == loc.Offset) {
+		s.located.Invalidate(id)
+		return errMoved // what is there now is nobody's
+	}
+	s.stats.DamagedReads.Add(1)
 	s.log.ErrorContext(ctx, "damaged record", "block_id", id.String(), "segment", int64(loc.Container), "offset", loc.Offset, "err", why)
 	defer s.located.Invalidate(id)
 	if err := s.index.MarkDamaged(context.WithoutCancel(ctx), id, loc); err != nil {

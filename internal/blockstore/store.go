@@ -89,6 +89,8 @@ type Store struct {
 		ids map[block.ID]int // appended or being appended, not yet recorded
 	}
 
+	held  held
+
 	stats Stats
 }
 
@@ -126,6 +128,7 @@ func New(o Options) *Store {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.inflight.ids = make(map[block.ID]int)
+	s.held.init()
 	s.done.Go(s.appendBatches)
 	s.done.Go(s.commitBatches)
 	return s

@@ -41,6 +41,8 @@ type record struct {
 	data []byte // as stored: sealed, if it is to be; nil for zeros
 	// sealing is nil in the unencrypted domain.
 	sealing *Sealing
+	// from is where the index has it, if it is copied from there.
+	from *Location
 }
 
 // codec is how the payload is kept.
@@ -56,7 +58,9 @@ func (r *record) codec() Codec {
 type job struct {
 	records []record
 	ref     *Ref
-	done    chan error // gets one error
+	// rotate begins another container, and stands for nothing else.
+	rotate bool
+	done   chan error // gets one error
 }
 
 // size is what the job adds to a batch, in bytes, its entries in the frame
@@ -130,22 +134,39 @@ func (w *Write) record(id block.ID) record {
 }
 
 // WriteNodes stores map nodes, up to MaxNodes bytes of them and one more, in a
-// batch apart from blocks. On return they are durable and can be read. Errors
-// as for Write.
+// batch apart from blocks. On return they are durable and can be read, and are
+// not reclaimed while the caller has the Hold that he took before. Errors as
+// for Write.
 func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
-	j := &job{done: make(chan error, 1)}
+	records := make([]record, 0, len(nodes))
 	seen := make(map[block.ID]bool, len(nodes))
 	for _, n := range nodes {
-		if seen[n.ID] {
-			continue // equal subtrees in different places
+		if !seen[n.ID] { // else equal subtrees in different places
+			records = append(records, record{kind: KindNode, id: n.ID, raw: uint32(len(n.Data)), data: n.Data})
 		}
 		seen[n.ID] = true
-		loc, found, err := s.locate(ctx, n.ID)
-		if err != nil {
-			return err
+	}
+	return s.writeNew(ctx, records)
+}
+
+// writeNew stores those of the records that are not stored. The others are as
+// new from then on: a collector that is at work does not take them.
+func (s *Store) writeNew(ctx context.Context, records []record) error {
+	ids := make([]block.ID, len(records))
+	for i := range records {
+		ids[i] = records[i].id
+	}
+	found, err := s.index.Renew(ctx, ids)
+	if err != nil {
+		if !errors.Is(err, ErrFull) && !errors.Is(err, ErrRolledBack) {
+			err = s.stop(ctx, err)
 		}
-		if !found || loc.Damaged {
-			j.records = append(j.records, record{kind: KindNode, id: n.ID, raw: uint32(len(n.Data)), data: n.Data})
+		return err
+	}
+	j := &job{done: make(chan error, 1)}
+	for i := range records {
+		if !found[i] {
+			j.records = append(j.records, records[i])
 		}
 	}
 	if len(j.records) == 0 {

@@ -71,6 +71,8 @@ type database interface {
 	// execAll runs a statement for each row of arguments, in their order, and
 	// says how many rows each has changed.
 	execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) (affected []int64, err error)
+	// shrink gives back the space that the database does not need.
+	shrink(ctx context.Context, writer *sql.DB) error
 	// isFatal says that nobody knows, or ever will, what was recorded; isFull
 	// that nothing was, for lack of room; isPassing that nothing was, because
 	// of another transaction, and that the same may now go well.

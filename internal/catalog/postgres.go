@@ -357,6 +357,9 @@ func (p *postgres) isPassing(err error) bool {
 	return !p.isFatal(err) && hasState(err, serializationFailure, deadlockDetected)
 }
 
+// shrink implements database: PostgreSQL does that by itself.
+func (p *postgres) shrink(context.Context, *sql.DB) error { return nil }
+
 // execAll implements database, in one round trip.
 func (p *postgres) execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) ([]int64, error) {
 	b := &bulk{rows: rows}

@@ -62,15 +62,41 @@ func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, er
 			}
 		}
 		if len(b.Stored) > 0 {
+			var number int64 // of the first of them
+			if err := tx.QueryRowContext(ctx, `UPDATE reclaim SET last_number = last_number + ? RETURNING last_number`, len(b.Stored)).
+				Scan(&number); err != nil {
+				return fmt.Errorf("number records: %w", err)
+			}
+			number -= int64(len(b.Stored)) - 1
 			rows := make([][]any, len(b.Stored))
 			for i := range b.Stored {
 				s := &b.Stored[i]
 				l := &s.Location
 				domain, cipher, nonce, digest := sealingValues(l.Sealing)
-				rows[i] = []any{s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec, domain, cipher, nonce, digest}
+				rows[i] = []any{s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec, domain, cipher, nonce, digest, number + int64(i)}
 			}
-			if _, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putRecord), rows); err != nil {
+			put, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putRecord), rows)
+			if err != nil {
 				return fmt.Errorf("record locations: %w", err)
+			}
+			var kept []block.ID // of which there was one already
+			for i, n := range put {
+				if n == 0 {
+					kept = append(kept, b.Stored[i].ID)
+				}
+			}
+			if err := c.renew(ctx, tx, kept); err != nil {
+				return err
+			}
+		}
+		if len(b.Moved) > 0 {
+			rows := make([][]any, len(b.Moved))
+			for i := range b.Moved {
+				m := &b.Moved[i]
+				rows[i] = []any{m.Location.Container, m.Location.Offset, m.ID[:], m.From.Container, m.From.Offset}
+			}
+			if _, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.moveRecord), rows); err != nil {
+				return fmt.Errorf("record moves: %w", err)
 			}
 		}
 		return c.commitRefs(ctx, tx, b.Refs, verdicts)
@@ -85,7 +111,8 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 	}
 	open := make(map[int64]error, 1) // by snapshot: why it takes no writes
 	var rows [][]any
-	var at []int // the refs that the rows are for
+	var at []int        // the refs that the rows are for
+	var hits []block.ID // which may have been stored long ago
 	for i := range refs {
 		r := &refs[i]
 		reason, asked := open[r.Snapshot]
@@ -99,7 +126,13 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 		if verdicts[i] = reason; reason == nil {
 			rows = append(rows, []any{r.Snapshot, r.Index, r.ID[:], !r.Hit})
 			at = append(at, i)
+			if r.Hit {
+				hits = append(hits, r.ID)
+			}
 		}
+	}
+	if err := c.renew(ctx, tx, hits); err != nil {
+		return err
 	}
 	put, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putPending), rows)
 	if err != nil {
@@ -111,6 +144,59 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 		}
 	}
 	return nil
+}
+
+// renew puts records into the open generation, as the collector is told by it
+// what has been named since it opened the generation. Only one writes at a time,
+// so none can be in between.
+func (c *Catalog) renew(ctx context.Context, tx *sql.Tx, ids []block.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	rows := make([][]any, len(ids))
+	for i := range ids {
+		rows[i] = []any{ids[i][:]}
+	}
+	if _, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.renew), rows); err != nil {
+		return fmt.Errorf("renew records: %w", err)
+	}
+	return nil
+}
+
+// Renew implements blockstore.Index.
+func (c *Catalog) Renew(ctx context.Context, ids []block.ID) ([]bool, error) {
+	found := make([]bool, len(ids))
+	var known []block.ID
+	for i := range ids {
+		r, ok, err := c.Record(ctx, ids[i])
+		if err != nil {
+			return nil, err
+		}
+		if found[i] = ok && !r.Location.Damaged; found[i] {
+			known = append(known, ids[i])
+		}
+	}
+	if len(known) == 0 {
+		return found, nil
+	}
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		if err := c.renew(ctx, tx, known); err != nil {
+			return err
+		}
+		for i := range ids {
+			if !found[i] {
+				continue
+			}
+			err := tx.QueryRowContext(ctx, `SELECT damaged = 0 AND condemned = 0 FROM records WHERE id = ?`, ids[i][:]).Scan(&found[i])
+			if errors.Is(err, sql.ErrNoRows) {
+				found[i] = false
+			} else if err != nil {
+				return fmt.Errorf("look up record %v: %w", ids[i], err)
+			}
+		}
+		return nil
+	})
+	return found, err
 }
 
 // touch restarts the snapshot's inactivity timer. reason says why the
@@ -156,9 +242,10 @@ func (c *Catalog) MarkLost(ctx context.Context, container blockstore.ContainerID
 		container, length)
 }
 
-// Containers gives the committed length of every container.
+// Containers gives the committed length of every container but those that are
+// being removed.
 func (c *Catalog) Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT id, length FROM containers`)
+	rows, err := c.reader.QueryContext(ctx, `SELECT id, length FROM containers WHERE dropped = 0`)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}

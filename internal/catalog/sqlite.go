@@ -85,6 +85,9 @@ func (s *sqlite) open(init func(*sqlite3.Conn) error, connections int) (*sql.DB,
 // writerConn sets up the connection that writes.
 func writerConn(conn *sqlite3.Conn) error {
 	// At the first start, while there is no page to rewrite; then it is done.
+	if err := conn.Exec(`PRAGMA auto_vacuum = incremental`); err != nil {
+		return err
+	}
 	if err := conn.EnableChecksums("main"); err != nil {
 		return err
 	}
@@ -125,6 +128,27 @@ func (s *sqlite) execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) ([]i
 		}
 	}
 	return affected, nil
+}
+
+// shrink implements database. It takes little steps, so that writers get in
+// between. Files of before version 6 are not made for it: their free pages are
+// used again, and not given back.
+func (s *sqlite) shrink(ctx context.Context, writer *sql.DB) error {
+	for before := int64(-1); ; {
+		var free int64
+		if err := writer.QueryRowContext(ctx, `PRAGMA freelist_count`).Scan(&free); err != nil {
+			return err
+		}
+		if free == 0 || free == before {
+			break
+		}
+		before = free
+		if _, err := writer.ExecContext(ctx, `PRAGMA incremental_vacuum(1024)`); err != nil {
+			return err
+		}
+	}
+	_, err := writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return err
 }
 
 // fatal are the errors after which nobody knows what is on the disk.

@@ -11,9 +11,9 @@ import (
 // are rare enough to be prepared each time.
 type statements struct {
 	// of the writer
-	putContainer, putRecord, touch, putPending *sql.Stmt
+	putContainer, putRecord, moveRecord, renew, touch, putPending *sql.Stmt
 	// of the readers
-	locate, record, snapshotByID, access *sql.Stmt
+	locate, record, number, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -28,22 +28,28 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 	}{
 		{&s.putContainer, writer, `INSERT INTO containers (id, length) VALUES (?, ?)
 			ON CONFLICT (id) DO UPDATE SET length = excluded.length`},
-		// The first location of an id stays, unless it is known to be bad.
-		{&s.putRecord, writer, `INSERT INTO records (id, kind, container, pos, length, crc, codec, domain, cipher, nonce, sealed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		// The first location of an id stays, unless it is known to be bad or
+		// about to be removed.
+		{&s.putRecord, writer, `INSERT INTO records (id, kind, container, pos, length, crc, codec, domain, cipher, nonce, sealed, number, generation)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM reclaim))
 			ON CONFLICT (id) DO UPDATE SET container = excluded.container, pos = excluded.pos, length = excluded.length,
 				crc = excluded.crc, codec = excluded.codec, domain = excluded.domain, cipher = excluded.cipher,
-				nonce = excluded.nonce, sealed = excluded.sealed, damaged = 0 WHERE records.damaged = 1`},
+				nonce = excluded.nonce, sealed = excluded.sealed, damaged = 0, generation = excluded.generation, condemned = 0
+			WHERE records.damaged = 1 OR records.condemned <> 0`},
+		{&s.moveRecord, writer, `UPDATE records SET container = ?, pos = ? WHERE id = ? AND container = ? AND pos = ? AND damaged = 0`},
+		{&s.renew, writer, `UPDATE records SET generation = (SELECT generation FROM reclaim)
+			WHERE id = ? AND generation < (SELECT generation FROM reclaim)`},
 		// An accepted write restarts the inactivity timer, which copies have
 		// none of. Spec: ebs-direct §5.2.
 		{&s.touch, writer, `UPDATE snapshots SET deadline_ms = ?1 + timeout_ms 
 			WHERE key = ?2 AND (state = 1 AND deadline_ms > ?1 OR state = 6)`},
 		// A hit is recorded only if its block is stored and sound.
 		{&s.putPending, writer, `INSERT INTO pending (snapshot, idx, id)
-			SELECT ?1, ?2, ?3 WHERE ?4 OR EXISTS (SELECT 1 FROM records WHERE id = ?3 AND damaged = 0)
+			SELECT ?1, ?2, ?3 WHERE ?4 OR EXISTS (SELECT 1 FROM records WHERE id = ?3 AND damaged = 0 AND condemned = 0)
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
 		{&s.record, reader, `SELECT ` + storedColumns + ` FROM records WHERE id = ?`},
+		{&s.number, reader, `SELECT number FROM records WHERE id = ?`},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
 		{&s.access, reader, accessQuery},
 	} {
@@ -59,7 +65,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.touch, s.putPending, s.locate, s.record, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.locate, s.record, s.number, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

@@ -118,6 +118,8 @@ func (s *Snapshot) claimOf(aggregate block.Digest, key *domain.Key) block.Digest
 // after a crash at any point: until the last transaction nothing refers to
 // what it stored.
 func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
+	hold := s.store.Hold() // what it stores is named by its last transaction
+	defer hold.Release()
 	key, err := s.writeKey(ctx, Caller{Account: snap.Account, Region: snap.Region}, snap)
 	if err != nil {
 		return err

@@ -204,7 +204,9 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 	if why != "" {
 		return s.failCopy(ctx, c, why)
 	}
-	result, err := s.copyMap(ctx, c, &source)
+	hold := s.store.Hold() // as in fold
+	defer hold.Release()
+	result, err := s.copyMap(ctx, c, &source, hold)
 	switch {
 	case inaccessible(err):
 		return s.failCopy(ctx, c, keyInaccessible)
@@ -236,7 +238,7 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 // copyMap gives the map of a copy. In the domain of the source that is the
 // source's own and nothing is copied; in another one the blocks are written
 // into it first.
-func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyResult, error) {
+func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot, hold *blockstore.Hold) (CopyResult, error) {
 	_, to, err := s.copyKeys(ctx, c, source)
 	if err != nil {
 		return CopyResult{}, err
@@ -246,7 +248,7 @@ func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot) (CopyR
 	}
 	if source.Domain != c.Snapshot.Domain {
 		result.SourceKey, result.Lineage = 0, c.Snapshot.Lineage
-		if result.Map.Root, err = s.translate(ctx, c, source); err != nil {
+		if result.Map.Root, err = s.translate(ctx, c, source, hold); err != nil {
 			return CopyResult{}, err
 		}
 	}

@@ -91,6 +91,8 @@ func (s *Service) describe(ctx context.Context, ids ...string) error {
 // writeManifests writes the manifests that are due of the snapshots, or with
 // nil some of all, and reports whether there were any.
 func (s *Service) writeManifests(ctx context.Context, ids []string) (some bool, err error) {
+	hold := s.store.Hold()
+	defer hold.Release()
 	due, err := s.catalog.DueManifests(ctx, ids, manifestPage)
 	if err != nil || len(due) == 0 {
 		return false, err

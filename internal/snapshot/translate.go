@@ -23,7 +23,7 @@ const maxTranslating = 8
 // it is completed, like those of an upload; what an attempt before has stored
 // is found again, and so is what the domain holds already. The keys are asked
 // for with each block: one that is disabled ends a copy that has begun.
-func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot) (block.ID, error) {
+func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot, hold *blockstore.Hold) (block.ID, error) {
 	want := sha256.New()
 	g, writing := errgroup.WithContext(ctx)
 	g.SetLimit(maxTranslating)
@@ -56,6 +56,9 @@ func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot) (blo
 	if err != nil {
 		return block.ID{}, err
 	}
+	// The blocks are rows of the copy by now; a collector need not have waited
+	// for them, which may have taken hours.
+	hold.Renew()
 	w := written{hash: sha256.New(), key: key}
 	folded, err := s.foldMap(ctx, &c.Snapshot, &w)
 	if err != nil {

@@ -24,6 +24,7 @@ type handle struct {
 	file vfs.File
 	refs int   // readers at work
 	used int64 // the tick of the last use
+	gone bool  // closed by its last reader
 }
 
 func (h *handles) init(fs vfs.FS) {
@@ -51,7 +52,9 @@ func (h *handles) use(c blockstore.ContainerID, read func(vfs.File) error) error
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
-		e.refs--
+		if e.refs--; e.refs == 0 && e.gone {
+			_ = e.file.Close() // opened for reading only
+		}
 		h.mu.Unlock()
 	}()
 	return read(e.file)
@@ -72,6 +75,21 @@ func (h *handles) evict() {
 		_ = h.open[oldest].file.Close() // opened for reading only
 		delete(h.open, oldest)
 	}
+}
+
+// forget closes a segment once nobody reads it any more.
+func (h *handles) forget(c blockstore.ContainerID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.open[c]
+	if e == nil {
+		return nil
+	}
+	delete(h.open, c)
+	if e.gone = true; e.refs > 0 {
+		return nil
+	}
+	return e.file.Close()
 }
 
 func (h *handles) close() error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"shale/internal/blockstore"
 	"shale/internal/vfs"
@@ -36,10 +37,10 @@ type remains struct {
 
 // inspect finds out what is to be done, and refuses what a crash of this store
 // cannot have left. It changes nothing.
-func (s *Store) inspect(committed map[blockstore.ContainerID]int64) (remains, error) {
+func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (remains, error) {
 	var r remains
 	var err error
-	if r.leftover, err = s.findLeftover(committed); err != nil {
+	if r.leftover, err = s.findLeftover(committed, dropped); err != nil {
 		return r, err
 	}
 	s.short = make(map[blockstore.ContainerID]int64)
@@ -78,7 +79,7 @@ func (s *Store) inspect(committed map[blockstore.ContainerID]int64) (remains, er
 
 // findLeftover finds the segment that the catalog does not know. There may be
 // one, with the next number.
-func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64) (string, error) {
+func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (string, error) {
 	names, err := s.fs.List()
 	if err != nil {
 		return "", fmt.Errorf("list segments: %w", err)
@@ -88,7 +89,7 @@ func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64) (string
 		c, ok := parseName(name)
 		if !ok {
 			s.log.Warn("file among the segments is not one of them", "file", name)
-		} else if _, known := committed[c]; !known {
+		} else if _, known := committed[c]; !known && !slices.Contains(dropped, c) {
 			unknown = append(unknown, name)
 		}
 	}

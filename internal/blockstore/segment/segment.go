@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -110,6 +111,8 @@ type Options struct {
 	ID [16]byte
 	// Committed has the length of every segment that the catalog names.
 	Committed map[blockstore.ContainerID]int64
+	// Dropped are segments that are to be removed, if that has not been done.
+	Dropped []blockstore.ContainerID
 	Logger    *slog.Logger // nil discards
 	// MaxSize closes a segment; 0 means the constant of that name. Tests make
 	// it small.
@@ -222,9 +225,14 @@ func Open(o Options) (*Store, error) {
 	for c := range o.Committed {
 		s.last = max(s.last, c)
 	}
-	left, err := s.inspect(o.Committed)
+	left, err := s.inspect(o.Committed, o.Dropped)
 	if err != nil {
 		return nil, err
+	}
+	for _, c := range o.Dropped {
+		if err := s.Drop(context.Background(), c); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.recover(left); err != nil {
 		return nil, err
@@ -328,6 +336,33 @@ func (s *Store) First(_ context.Context, c blockstore.ContainerID) (blockstore.P
 		return err
 	})
 	return p, err
+}
+
+// Rotate implements blockstore.Medium.
+func (s *Store) Rotate(context.Context) (blockstore.Place, error) {
+	if a := s.active; a != nil {
+		s.active = nil
+		if err := a.file.Close(); err != nil {
+			return blockstore.Place{}, fmt.Errorf("close segment %d: %w", a.id, err)
+		}
+	}
+	a, err := s.create()
+	if err != nil {
+		return blockstore.Place{}, fmt.Errorf("begin segment %d: %w", s.last+1, err)
+	}
+	s.active = a
+	return blockstore.Place{Container: a.id, Offset: a.end, Salt: a.salt}, nil
+}
+
+// Drop implements blockstore.Medium.
+func (s *Store) Drop(_ context.Context, c blockstore.ContainerID) error {
+	if err := s.files.forget(c); err != nil {
+		return fmt.Errorf("close segment %d: %w", c, err)
+	}
+	if err := s.fs.Remove(fileName(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove segment %d: %w", c, err)
+	}
+	return s.fs.SyncDir()
 }
 
 // Close implements blockstore.Medium.

@@ -1,0 +1,259 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"shale/internal/block"
+	"shale/internal/blockstore"
+	"shale/internal/reclaim"
+)
+
+var _ reclaim.Catalog = (*Catalog)(nil)
+
+// OpenGeneration implements reclaim.Catalog.
+func (c *Catalog) OpenGeneration(ctx context.Context) (g reclaim.Generation, err error) {
+	err = c.update(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `UPDATE reclaim SET generation = generation + 1 RETURNING generation`).Scan(&g)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("open generation: %w", err)
+	}
+	return g, nil
+}
+
+// held are the roots that keep what is below them. Those of open snapshots and
+// of copies are their parents', whose own rows may be gone; what was written to
+// them are rows of pending. Of the recycle bin things come back. Nothing comes
+// back of what has failed or was deleted.
+const held = `SELECT root FROM snapshots WHERE state IN (3, 7) AND root IS NOT NULL
+	UNION SELECT base FROM snapshots WHERE state IN (1, 2, 6) AND base IS NOT NULL
+	UNION SELECT root FROM snapshots WHERE state IN (1, 2, 6) AND root IS NOT NULL`
+
+// Held implements reclaim.Catalog.
+func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID, error) {
+	// One transaction, that sees one moment: a child that is made of a parent
+	// that is deleted has either the one root or the other.
+	tx, err := c.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return nil, fmt.Errorf("list what is held: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was changed
+	ids, err := queryIDs(ctx, tx, held)
+	if err != nil {
+		return nil, fmt.Errorf("list roots: %w", err)
+	}
+	for _, query := range []string{
+		`SELECT r.number FROM pending p JOIN records r ON r.id = p.id`,
+		`SELECT r.number FROM manifests m JOIN records r ON r.id = m.record`,
+	} {
+		if err := eachNumber(ctx, tx, query, mark); err != nil {
+			return nil, fmt.Errorf("list what is held: %w", err)
+		}
+	}
+	return ids, nil
+}
+
+func queryIDs(ctx context.Context, tx *sql.Tx, query string) ([]block.ID, error) {
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []block.ID
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, err
+		}
+		id, err := nullableID(b)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+func eachNumber(ctx context.Context, tx *sql.Tx, query string, mark func(int64)) error {
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return err
+		}
+		mark(n)
+	}
+	return rows.Err()
+}
+
+// Number implements reclaim.Catalog.
+func (c *Catalog) Number(ctx context.Context, id block.ID) (n int64, found bool, err error) {
+	err = c.stmt.number.QueryRowContext(ctx, id[:]).Scan(&n)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look up record %v: %w", id, err)
+	}
+	return n, true, nil
+}
+
+// Candidates implements reclaim.Catalog.
+func (c *Catalog) Candidates(ctx context.Context, after block.ID, limit int) ([]reclaim.Candidate, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT id, number, container, length, generation, condemned FROM records
+		WHERE id > ? ORDER BY id LIMIT ?`, after[:], limit)
+	if err != nil {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	defer rows.Close()
+	list := make([]reclaim.Candidate, 0, limit)
+	for rows.Next() {
+		var r reclaim.Candidate
+		var id sql.RawBytes
+		if err := rows.Scan(&id, &r.Number, &r.Container, &r.Length, &r.Generation, &r.Condemned); err != nil {
+			return nil, fmt.Errorf("list records: %w", err)
+		}
+		if len(id) != len(r.ID) {
+			return nil, fmt.Errorf("list records: an id of %d bytes", len(id))
+		}
+		r.ID = block.ID(id)
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// Sweep implements reclaim.Catalog.
+func (c *Catalog) Sweep(ctx context.Context, g reclaim.Generation, s *reclaim.Sentence) error {
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		var open reclaim.Generation
+		if err := tx.QueryRowContext(ctx, `SELECT generation FROM reclaim`).Scan(&open); err != nil {
+			return err
+		}
+		if open != g {
+			return reclaim.ErrSuperseded
+		}
+		for _, step := range []struct {
+			query string
+			list  []reclaim.Candidate
+			args  func(*reclaim.Candidate) []any
+		}{
+			{
+				`UPDATE records SET condemned = ? WHERE id = ? AND generation < ? AND condemned = 0`, s.Condemn,
+				func(r *reclaim.Candidate) []any { return []any{g, r.ID[:], g} },
+			},
+			{
+				`UPDATE records SET condemned = 0 WHERE id = ? AND condemned = ?`, s.Pardon,
+				func(r *reclaim.Candidate) []any { return []any{r.ID[:], r.Condemned} },
+			},
+			{
+				// Stored anew meanwhile it is condemned no more.
+				`DELETE FROM records WHERE id = ? AND condemned = ?`, s.Remove,
+				func(r *reclaim.Candidate) []any { return []any{r.ID[:], r.Condemned} },
+			},
+		} {
+			if err := c.execEach(ctx, tx, step.query, step.list, step.args); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("sweep records: %w", err)
+	}
+	return nil
+}
+
+func (c *Catalog) execEach(
+	ctx context.Context, tx *sql.Tx, query string, list []reclaim.Candidate, args func(*reclaim.Candidate) []any,
+) error {
+	if len(list) == 0 {
+		return nil
+	}
+	stmt, err := tx.PrepareContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	rows := make([][]any, len(list))
+	for i := range list {
+		rows[i] = args(&list[i])
+	}
+	_, err = c.db.execAll(ctx, stmt, rows)
+	return err
+}
+
+// DropContainer implements reclaim.Catalog.
+func (c *Catalog) DropContainer(ctx context.Context, id blockstore.ContainerID) (bool, error) {
+	// The last one is appended to, and its number must never be used again.
+	n, err := c.change(ctx, "drop container", `UPDATE containers SET dropped = 1 WHERE id = ? AND id < (SELECT max(id) FROM containers)`, id)
+	return n == 1, err
+}
+
+// Dropped implements reclaim.Catalog.
+func (c *Catalog) Dropped(ctx context.Context) ([]blockstore.ContainerID, error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT id FROM containers WHERE dropped = 1 ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list dropped containers: %w", err)
+	}
+	defer rows.Close()
+	var list []blockstore.ContainerID
+	for rows.Next() {
+		var id blockstore.ContainerID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("list dropped containers: %w", err)
+		}
+		list = append(list, id)
+	}
+	return list, rows.Err()
+}
+
+// ForgetContainer implements reclaim.Catalog.
+func (c *Catalog) ForgetContainer(ctx context.Context, id blockstore.ContainerID) error {
+	_, err := c.change(ctx, "forget container", `DELETE FROM containers WHERE id = ? AND dropped = 1`, id)
+	return err
+}
+
+// Reclaimed implements reclaim.Catalog.
+func (c *Catalog) Reclaimed(ctx context.Context) (reclaim.Figures, error) {
+	var f reclaim.Figures
+	var began int64
+	err := c.reader.QueryRowContext(ctx, `SELECT began_ms, live_bytes, dead_bytes, condemned FROM reclaim`).
+		Scan(&began, &f.LiveBytes, &f.DeadBytes, &f.Condemned)
+	if err != nil {
+		return reclaim.Figures{}, fmt.Errorf("read what was reclaimed: %w", err)
+	}
+	f.Began = fromMillis(began)
+	return f, nil
+}
+
+// SetReclaimed implements reclaim.Catalog.
+func (c *Catalog) SetReclaimed(ctx context.Context, f reclaim.Figures) error {
+	_, err := c.change(ctx, "record what was reclaimed", `UPDATE reclaim SET began_ms = ?, live_bytes = ?, dead_bytes = ?, condemned = ?`,
+		millis(f.Began), f.LiveBytes, f.DeadBytes, f.Condemned)
+	return err
+}
+
+// DeletedSince implements reclaim.Catalog.
+func (c *Catalog) DeletedSince(ctx context.Context, t time.Time) (some bool, err error) {
+	err = c.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE state = 5 AND deleted_ms >= ?)`, millis(t)).Scan(&some)
+	if err != nil {
+		return false, fmt.Errorf("look for deleted snapshots: %w", err)
+	}
+	return some, nil
+}
+
+// Shrink implements reclaim.Catalog.
+func (c *Catalog) Shrink(ctx context.Context) error {
+	if err := c.judge(c.db.shrink(ctx, c.writer)); err != nil {
+		return fmt.Errorf("shrink catalog: %w", err)
+	}
+	return nil
+}

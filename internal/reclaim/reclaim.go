@@ -1,0 +1,458 @@
+// Package reclaim gives back the space of what nothing refers to any more:
+// blocks, map nodes and manifests of snapshots that were deleted, and the
+// containers that they leave behind.
+//
+// It is safe by counted generations and not by clocks. A cycle opens
+// generation g. Whatever is stored or named in the index from then on is put
+// into g, in the transaction that names it. The cycle waits for those who hold
+// records that nothing names yet (blockstore.Hold), lists in one transaction
+// all that keeps something, and marks every record that can be reached from
+// there. What is unmarked and older than g is condemned: it is still there, and
+// no write counts it as stored. The next cycle marks everything anew, and only
+// what is unmarked again, and has been named by nobody meanwhile, is removed
+// from the index. Containers that have few records left are copied together,
+// and a container without any is dropped. docs/architecture.md, Reclaiming
+// space, has the argument.
+//
+// A cycle that fails anywhere before its sweep has changed nothing, and one that
+// is interrupted later is gone on with by the next.
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"shale/internal/block"
+	"shale/internal/blockmap"
+	"shale/internal/blockstore"
+)
+
+// A Generation counts cycles.
+type Generation int64
+
+// A Candidate is a record as the sweep sees it.
+type Candidate struct {
+	ID         block.ID
+	Number     int64 // of its bit
+	Container  blockstore.ContainerID
+	Length     int64 // stored, bytes
+	Generation Generation
+	Condemned  Generation // 0: it is not
+}
+
+// A Sentence is what a sweep does to some records.
+type Sentence struct{ Condemn, Pardon, Remove []Candidate }
+
+// Figures are what a cycle has found.
+type Figures struct {
+	Began     time.Time // the zero time: there was none
+	LiveBytes int64     // of containers, in use
+	DeadBytes int64     // of containers, to be given back
+	Condemned int64     // records that the next cycle removes
+}
+
+// ErrSuperseded says that another cycle has begun.
+var ErrSuperseded = errors.New("another cycle has begun")
+
+// A Catalog is the index as reclaiming sees it. Changes are durable on return.
+type Catalog interface {
+	// OpenGeneration opens the next generation. Whatever is named after its
+	// return is at least of that.
+	OpenGeneration(ctx context.Context) (Generation, error)
+	// Held gives the roots of all maps that must be kept, and tells mark the
+	// numbers of all records that are kept by themselves: written blocks of open
+	// snapshots, and manifests. It is of one moment.
+	Held(ctx context.Context, mark func(number int64)) ([]block.ID, error)
+	// Number gives the number of a record.
+	Number(ctx context.Context, id block.ID) (n int64, found bool, err error)
+	// Candidates gives up to limit records with ids above after, in order.
+	Candidates(ctx context.Context, after block.ID, limit int) ([]Candidate, error)
+	// Sweep carries out a sentence as far as it still fits: it condemns what is
+	// older than g and not condemned, pardons what is condemned as it was, and
+	// removes likewise. ErrSuperseded unless g is open.
+	Sweep(ctx context.Context, g Generation, s *Sentence) error
+
+	// Containers gives the committed length of each container, in bytes.
+	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
+	// CountRecords counts the records in each container that has some.
+	CountRecords(ctx context.Context) (map[blockstore.ContainerID]int64, error)
+	// Record looks up a record.
+	Record(ctx context.Context, id block.ID) (blockstore.Stored, bool, error)
+	// DropContainer says that a container is to be removed, unless it is the
+	// one with the highest number.
+	DropContainer(ctx context.Context, c blockstore.ContainerID) (bool, error)
+	// Dropped gives those of which that was said.
+	Dropped(ctx context.Context) ([]blockstore.ContainerID, error)
+	// ForgetContainer forgets one of them that is gone.
+	ForgetContainer(ctx context.Context, c blockstore.ContainerID) error
+	// Shrink gives back what the index itself does not need.
+	Shrink(ctx context.Context) error
+
+	// Reclaimed and SetReclaimed keep the figures of the last cycle.
+	Reclaimed(ctx context.Context) (Figures, error)
+	SetReclaimed(ctx context.Context, f Figures) error
+	// DeletedSince reports whether a snapshot has been deleted since.
+	DeletedSince(ctx context.Context, t time.Time) (bool, error)
+}
+
+// A Store is the block store as reclaiming sees it.
+type Store interface {
+	// Barrier waits for those who hold records that nothing names yet.
+	Barrier(ctx context.Context) error
+	Scan() blockstore.Scan
+	// Frames gives the frames of a container up to its committed length.
+	Frames(ctx context.Context, c blockstore.ContainerID, length int64) func(func(blockstore.Frame, error) bool)
+	// Relocate copies records to the end of the store.
+	Relocate(ctx context.Context, list []blockstore.Stored) error
+	// Rotate begins another container.
+	Rotate(ctx context.Context) error
+	// Drop removes the file of a container.
+	Drop(ctx context.Context, c blockstore.ContainerID) error
+}
+
+const (
+	// sweepPage is how many records are looked at, and changed, at a time.
+	sweepPage = 4096
+	// sparse is the share of a container's bytes in use, in percent, below which
+	// it is copied: rewriting one that is half empty gives back as much as it
+	// writes.
+	sparse = 60
+	// frameOverhead is what a record takes in a frame, in bytes.
+	frameOverhead = 160
+	// maxRelocated bounds the payloads that are copied at a time, in bytes.
+	maxRelocated = 4 << 20
+)
+
+// Options are what a Collector is made of.
+type Options struct {
+	Catalog Catalog
+	Store   Store
+	Now     func() time.Time
+	Logger  *slog.Logger // nil discards
+	// Rate bounds what is copied, in bytes per second; 0 does not.
+	Rate int64
+}
+
+// A Collector reclaims space. Only one cycle runs at a time, here and, by the
+// generation in the index, anywhere.
+type Collector struct {
+	catalog Catalog
+	store   Store
+	now     func() time.Time
+	log     *slog.Logger
+	rate    int64
+
+	cycle sync.Mutex
+}
+
+// New makes a Collector.
+func New(o Options) *Collector {
+	c := &Collector{catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// A Report is what a cycle did.
+type Report struct {
+	Figures
+	Marked     int64 // records that are in use
+	Pardoned   int64 // condemned ones that turned out to be in use
+	Removed    int64 // records
+	Relocated  int64 // records copied out of sparse containers
+	Damaged    int64 // that could not be copied and keep their container
+	Dropped    int64 // containers
+	FreedBytes int64 // of their files
+}
+
+// Cycle runs one whole cycle.
+func (c *Collector) Cycle(ctx context.Context) (Report, error) {
+	c.cycle.Lock()
+	defer c.cycle.Unlock()
+	y, err := c.Begin(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	for _, step := range []func(context.Context) error{y.Barrier, y.Mark, y.Sweep, y.Compact, y.Drop} {
+		if err := step(ctx); err != nil {
+			return y.Report, err
+		}
+	}
+	if err := c.catalog.Shrink(ctx); err != nil {
+		return y.Report, err
+	}
+	return y.Report, c.catalog.SetReclaimed(ctx, y.Figures)
+}
+
+// Survey finds out what two cycles would give back now, and changes nothing.
+func (c *Collector) Survey(ctx context.Context) (Report, error) {
+	y := &cycle{Collector: c, generation: 1<<63 - 1}
+	y.Began = c.now()
+	if err := y.Mark(ctx); err != nil {
+		return Report{}, err
+	}
+	err := y.judge(ctx, func(*Sentence) error { return nil })
+	return y.Report, err
+}
+
+// A cycle goes step by step, in the order Barrier, Mark, Sweep, Compact, Drop,
+// so that tests get in between. After an error there is no further step.
+type cycle struct {
+	*Collector
+	generation Generation
+	marks      marks
+	live       map[blockstore.ContainerID]int64 // bytes in use
+	Report
+}
+
+// Begin opens a generation.
+func (c *Collector) Begin(ctx context.Context) (*cycle, error) {
+	g, err := c.catalog.OpenGeneration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	y := &cycle{Collector: c, generation: g}
+	y.Began = c.now()
+	return y, nil
+}
+
+// Barrier waits until nobody holds records from before the generation that
+// nothing names yet.
+func (y *cycle) Barrier(ctx context.Context) error { return y.store.Barrier(ctx) }
+
+// Mark marks every record that can be reached. One map that cannot be read
+// ends the cycle: what is below the damage would be taken for garbage.
+func (y *cycle) Mark(ctx context.Context) error {
+	roots, err := y.catalog.Held(ctx, y.marks.set)
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		if err := blockmap.Reach(ctx, y.store.Scan(), root, func(id block.ID) (bool, error) {
+			n, found, err := y.catalog.Number(ctx, id)
+			// A block that is missing has nothing to keep; of a node that is,
+			// Reach says so.
+			return (!found || !y.marks.has(n)) && err == nil, err
+		}, func(id block.ID) error {
+			n, found, err := y.catalog.Number(ctx, id)
+			if err == nil && found {
+				y.marks.set(n)
+			}
+			return err
+		}); err != nil {
+			return fmt.Errorf("mark what is in use: %w; nothing is reclaimed until it can be read", err)
+		}
+	}
+	return nil
+}
+
+// Sweep condemns what is not in use, and removes what was condemned by an
+// earlier cycle and is still not.
+func (y *cycle) Sweep(ctx context.Context) error {
+	return y.judge(ctx, func(s *Sentence) error { return y.catalog.Sweep(ctx, y.generation, s) })
+}
+
+// judge goes through all records.
+func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error {
+	y.live = make(map[blockstore.ContainerID]int64)
+	var after block.ID
+	for {
+		page, err := y.catalog.Candidates(ctx, after, sweepPage)
+		if err != nil {
+			return err
+		}
+		var s Sentence
+		for i := range page {
+			y.decide(&page[i], &s)
+		}
+		if len(s.Condemn)+len(s.Pardon)+len(s.Remove) > 0 {
+			if err := carryOut(&s); err != nil {
+				return err
+			}
+		}
+		y.Condemned += int64(len(s.Condemn))
+		y.Pardoned += int64(len(s.Pardon))
+		y.Removed += int64(len(s.Remove))
+		if len(page) < sweepPage {
+			break
+		}
+		after = page[len(page)-1].ID
+	}
+	lengths, err := y.catalog.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	for id, length := range lengths {
+		y.LiveBytes += y.live[id]
+		y.DeadBytes += max(0, length-y.live[id])
+	}
+	return nil
+}
+
+// decide adds what is to be done with a record to the sentence.
+func (y *cycle) decide(r *Candidate, s *Sentence) {
+	switch marked := y.marks.has(r.Number); {
+	case marked && r.Condemned != 0:
+		s.Pardon = append(s.Pardon, *r)
+	case !marked && r.Condemned != 0 && r.Condemned < y.generation:
+		s.Remove = append(s.Remove, *r)
+		return
+	case !marked && r.Condemned == 0 && r.Generation < y.generation:
+		s.Condemn = append(s.Condemn, *r)
+		return
+	case !marked && r.Condemned != 0:
+		return
+	}
+	y.Marked++
+	y.live[r.Container] += r.Length + frameOverhead
+}
+
+// Compact copies what is in use out of containers that hold little of it.
+func (y *cycle) Compact(ctx context.Context) error {
+	lengths, err := y.catalog.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	last := newest(lengths)
+	// Records of batches on their way are only ever in the newest container, or
+	// in one behind it.
+	if length := lengths[last]; y.sparse(last, length) {
+		if err := y.store.Rotate(ctx); err != nil {
+			return err
+		}
+	} else {
+		delete(lengths, last)
+	}
+	for id, length := range lengths {
+		if y.live[id] > 0 && y.sparse(id, length) {
+			if err := y.relocate(ctx, id, length); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newest(lengths map[blockstore.ContainerID]int64) (last blockstore.ContainerID) {
+	for id := range lengths {
+		last = max(last, id)
+	}
+	return last
+}
+
+// emptyContainer is more than a container without records has, in bytes.
+const emptyContainer = 2 * 4096
+
+// sparse reports whether little of a container is in use.
+func (y *cycle) sparse(id blockstore.ContainerID, length int64) bool {
+	return length >= emptyContainer && y.live[id] < length/100*sparse
+}
+
+// relocate copies the records of a container that are in use.
+func (y *cycle) relocate(ctx context.Context, id blockstore.ContainerID, length int64) error {
+	var list []blockstore.Stored
+	size := int64(0)
+	flush := func() error {
+		if len(list) == 0 {
+			return nil
+		}
+		err := y.store.Relocate(ctx, list)
+		if errors.As(err, new(*blockstore.DamagedError)) {
+			// It is marked, and its container stays.
+			y.Damaged++
+			err = nil
+		}
+		y.Relocated += int64(len(list))
+		list = list[:0]
+		return errors.Join(err, y.rest(ctx, size))
+	}
+	for f, err := range y.store.Frames(ctx, id, length) {
+		if errors.As(err, new(*blockstore.CorruptError)) {
+			continue // what it describes stays where it is
+		}
+		if err != nil {
+			return err
+		}
+		for i := range f.Entries {
+			e := &f.Entries[i]
+			r, found, err := y.catalog.Record(ctx, e.ID)
+			if err != nil {
+				return err
+			}
+			if !found || r.Location.Damaged || !e.Describes(id, &r) {
+				continue
+			}
+			// Of one kind, as batches are.
+			if len(list) > 0 && (list[0].Kind != r.Kind || size+int64(e.Length) > maxRelocated) {
+				if err := flush(); err != nil {
+					return err
+				}
+				size = 0
+			}
+			list, size = append(list, r), size+int64(e.Length)+frameOverhead
+		}
+	}
+	return flush()
+}
+
+// rest waits as long as the rate asks for after so many bytes.
+func (y *cycle) rest(ctx context.Context, size int64) error {
+	if y.rate == 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(time.Duration(size) * time.Second / time.Duration(y.rate))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Drop removes the containers that have no record. It needs no cycle before it.
+func (y *cycle) Drop(ctx context.Context) error {
+	lengths, err := y.catalog.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	// No record comes into a container once a batch in a later one is recorded,
+	// so one that is found empty after that stays empty.
+	delete(lengths, newest(lengths))
+	records, err := y.catalog.CountRecords(ctx)
+	if err != nil {
+		return err
+	}
+	for id, length := range lengths {
+		if records[id] > 0 {
+			continue
+		}
+		done, err := y.catalog.DropContainer(ctx, id)
+		if err != nil {
+			return err
+		}
+		if done {
+			y.Dropped++
+			y.FreedBytes += length
+			y.DeadBytes -= length
+		}
+	}
+	dropped, err := y.catalog.Dropped(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range dropped {
+		if err := y.store.Drop(ctx, id); err != nil {
+			return err
+		}
+		if err := y.catalog.ForgetContainer(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
