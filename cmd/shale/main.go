@@ -34,6 +34,8 @@ type commands struct {
 	Account accountCmd `cmd:"" group:"server" help:"Add accounts to a server, or list them."`
 	Token   tokenCmd   `cmd:"" group:"server" help:"Make, list and revoke bearer tokens for plain HTTP clients."`
 
+	Rebuild rebuildCmd `cmd:"" group:"server" help:"Make a lost catalog anew from the segments."`
+
 	Upload   uploadCmd   `cmd:"" group:"disks" help:"Make a snapshot of a disk image."`
 	Download downloadCmd `cmd:"" group:"disks" help:"Make a disk image of a snapshot."`
 

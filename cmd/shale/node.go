@@ -33,7 +33,6 @@ const defaultAccount = "default"
 const (
 	settingTokenKey     = "token_key"
 	settingTestControls = "test_controls"
-	settingStoreID      = "store_id"
 )
 
 // A node is the running service on one data folder.
@@ -102,13 +101,13 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if err != nil {
 		return err
 	}
-	id, _, err := n.catalog.Setting(ctx, settingStoreID, func() []byte { return random(16) })
+	id, _, err := n.catalog.Setting(ctx, catalog.SettingStoreID, func() []byte { return random(16) })
 	if err != nil {
 		return err
 	}
 	if len(tokenKey) != token.KeySize || len(id) != 16 {
 		return fmt.Errorf("catalog %s: settings %s and %s have %d and %d bytes, not %d and 16",
-			dir.Catalog(), settingTokenKey, settingStoreID, len(tokenKey), len(id), token.KeySize)
+			dir.Catalog(), settingTokenKey, catalog.SettingStoreID, len(tokenKey), len(id), token.KeySize)
 	}
 	committed, err := n.catalog.Containers(ctx)
 	if err != nil {

@@ -23,7 +23,10 @@ const (
 	lineDelay = time.Second
 )
 
-// A progress shows a transfer's Meter on a stream, and notes between.
+// A meter tells how far something has come; a transfer's Meter does.
+type meter interface{ Read() transfer.Reading }
+
+// A progress shows a meter on a stream, and notes between.
 type progress struct {
 	w    io.Writer
 	quit chan struct{}
@@ -36,7 +39,7 @@ type progress struct {
 func newProgress(w io.Writer) *progress { return &progress{w: w} }
 
 // start begins to show m, until stop.
-func (p *progress) start(m *transfer.Meter) {
+func (p *progress) start(m meter) {
 	p.quit = make(chan struct{})
 	p.wg.Go(func() {
 		if isTerminal(p.w) {
@@ -53,7 +56,7 @@ func (p *progress) stop() {
 	p.wg.Wait()
 }
 
-func (p *progress) drawBars(m *transfer.Meter) {
+func (p *progress) drawBars(m meter) {
 	bars := mpb.New(mpb.WithOutput(p.w), mpb.WithRefreshRate(barRate), mpb.WithWidth(helpWidth))
 	p.mu.Lock()
 	p.bars = bars
@@ -105,7 +108,7 @@ func newBar(bars *mpb.Progress, r transfer.Reading) *mpb.Bar {
 	)
 }
 
-func (p *progress) printLines(m *transfer.Meter) {
+func (p *progress) printLines(m meter) {
 	began, shown := time.Now(), ""
 	tick := time.NewTimer(lineDelay)
 	defer tick.Stop()

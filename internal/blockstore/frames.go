@@ -74,3 +74,25 @@ func readFrame(ctx context.Context, m Medium, at Place, end int64) (Frame, error
 	}
 	return f, err
 }
+
+// Verify reads the payload that an entry of a container describes and checks
+// it: a *CorruptError if its bytes are not those written. Of zeros there is
+// none.
+func (e *Entry) Verify(ctx context.Context, m Medium, c ContainerID) ([]byte, error) {
+	payload := make([]byte, e.Length)
+	err := m.ReadAt(ctx, c, payload, e.Offset)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, &CorruptError{c, e.Offset, "the container ends before it should"}
+	case err != nil:
+		return nil, err
+	case checksum(e.ID, payload) != e.CRC:
+		return nil, &CorruptError{c, e.Offset, "payload checksum mismatch"}
+	}
+	return payload, nil
+}
+
+// Location is where the record that an entry of a container describes is.
+func (e *Entry) Location(c ContainerID) Location {
+	return Location{Container: c, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec, Sealing: e.Sealing}
+}

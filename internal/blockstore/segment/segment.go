@@ -304,30 +304,17 @@ func noSpace(err error) bool {
 
 // ReadAt implements blockstore.Medium.
 func (s *Store) ReadAt(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return s.files.use(c, func(f vfs.File) error {
-		_, err := f.ReadAt(p, off)
-		return err
-	})
+	return readAt(&s.files, c, p, off)
 }
 
 // ReadAtSource implements blockstore.Medium.
 func (s *Store) ReadAtSource(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return s.files.use(c, func(f vfs.File) error {
-		f.Forget(off, int64(len(p)))
-		_, err := f.ReadAt(p, off)
-		return err
-	})
+	return readAtSource(&s.files, c, p, off)
 }
 
 // First implements blockstore.Medium.
 func (s *Store) First(_ context.Context, c blockstore.ContainerID) (blockstore.Place, error) {
-	p := blockstore.Place{Container: c, Offset: headerSize}
-	err := s.files.use(c, func(f vfs.File) error {
-		h, err := readHeader(c, f)
-		p.Salt = h.salt
-		return err
-	})
-	return p, err
+	return firstOf(&s.files, c)
 }
 
 // Close implements blockstore.Medium.

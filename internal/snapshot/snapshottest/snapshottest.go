@@ -69,6 +69,8 @@ type Env struct {
 	// BinTime is how long deleted snapshots stay in the recycle bin, from the
 	// next start on; 0 for not at all.
 	BinTime time.Duration
+	// SegmentSize closes a segment, from the next start on; 0 for the usual.
+	SegmentSize int64
 
 	stop         func(testing.TB)
 	halt, resume func()
@@ -129,7 +131,7 @@ func (e *Env) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed}); err != nil {
+	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed, MaxSize: e.SegmentSize}); err != nil {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
