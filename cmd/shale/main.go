@@ -34,6 +34,7 @@ type commands struct {
 	Account accountCmd `cmd:"" group:"server" help:"Add accounts to a server, or list them."`
 	Token   tokenCmd   `cmd:"" group:"server" help:"Make, list and revoke bearer tokens for plain HTTP clients."`
 
+	Backup  backupCmd  `cmd:"" group:"server" help:"Copy a data folder while its server runs."`
 	Rebuild rebuildCmd `cmd:"" group:"server" help:"Make a lost catalog anew from the segments."`
 
 	Upload   uploadCmd   `cmd:"" group:"disks" help:"Make a snapshot of a disk image."`

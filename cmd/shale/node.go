@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shale/internal/backup"
 	"shale/internal/bearer"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
@@ -61,8 +62,11 @@ type nodeOptions struct {
 // openNode opens what is in the folder, or makes it, and starts the service.
 func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
 	n := &node{clock: &testClock{}}
-	err := dir.CheckCatalog()
+	err := backup.Check(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err = dir.CheckCatalog(); err != nil {
 		return nil, err
 	}
 	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
@@ -112,6 +116,9 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	committed, err := n.catalog.Containers(ctx)
 	if err != nil {
 		return err
+	}
+	if err := backup.Adopt(dir, committed); err != nil {
+		return fmt.Errorf("adopt backup: %w", err)
 	}
 	medium, err := segment.Open(segment.Options{
 		FS: vfs.Dir(dir.Segments()), ID: [16]byte(id), Committed: committed, Logger: o.log,

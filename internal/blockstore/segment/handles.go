@@ -36,7 +36,7 @@ func (h *handles) use(c blockstore.ContainerID, read func(vfs.File) error) error
 	h.mu.Lock()
 	e := h.open[c]
 	if e == nil {
-		f, err := h.fs.Open(fileName(c))
+		f, err := h.fs.Open(FileName(c))
 		if err != nil {
 			h.mu.Unlock()
 			return err

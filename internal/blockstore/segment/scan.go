@@ -44,7 +44,7 @@ func (s *Scan) Segments() (found []Found, others []string, err error) {
 		return nil, nil, fmt.Errorf("list segments: %w", err)
 	}
 	for _, name := range names { // in the order of their numbers
-		c, ok := parseName(name)
+		c, ok := ParseName(name)
 		if !ok {
 			others = append(others, name)
 			continue

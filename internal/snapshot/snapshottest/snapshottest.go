@@ -169,3 +169,16 @@ func (e *Env) Halt() { e.halt() }
 
 // Resume lets the background work go on.
 func (e *Env) Resume() { e.resume() }
+
+// Open starts another service on a folder that is a copy of this one's, with
+// its clock and its KMS, and stops it when the test ends.
+func (e *Env) Open(t testing.TB, dir string) *Env {
+	t.Helper()
+	o := &Env{
+		Dir: dir, KMS: e.KMS, Clock: e.Clock, BinTime: e.BinTime, SegmentSize: e.SegmentSize,
+		FS: vfs.Dir(filepath.Join(dir, "segments")),
+	}
+	o.start(t)
+	t.Cleanup(func() { o.Stop(t) })
+	return o
+}
