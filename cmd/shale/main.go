@@ -35,6 +35,8 @@ type commands struct {
 	Token   tokenCmd   `cmd:"" group:"server" help:"Make, list and revoke bearer tokens for plain HTTP clients."`
 
 	Scrub scrubCmd `cmd:"" group:"server" help:"Read everything, name what is damaged, and heal it."`
+	Backup  backupCmd  `cmd:"" group:"server" help:"Copy a data folder while its server runs."`
+	Rebuild rebuildCmd `cmd:"" group:"server" help:"Make a lost catalog anew from the segments."`
 
 	Upload   uploadCmd   `cmd:"" group:"disks" help:"Make a snapshot of a disk image."`
 	Download downloadCmd `cmd:"" group:"disks" help:"Make a disk image of a snapshot."`

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shale/internal/backup"
 	"shale/internal/bearer"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
@@ -35,7 +36,6 @@ const defaultAccount = "default"
 const (
 	settingTokenKey     = "token_key"
 	settingTestControls = "test_controls"
-	settingStoreID      = "store_id"
 )
 
 // A node is the running service on one data folder.
@@ -73,8 +73,14 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	if o.catalog != "" {
 		place, check = o.catalog, dir.CheckElsewhere
 	}
-	err := check()
+	err := backup.Check(dir)
+	if err == nil {
+		err = check()
+	}
 	if err != nil {
+		return nil, err
+	}
+	if err = dir.CheckCatalog(); err != nil {
 		return nil, err
 	}
 	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
@@ -133,6 +139,9 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	committed, err := n.catalog.Containers(ctx)
 	if err != nil {
 		return err
+	}
+	if err := backup.Adopt(dir, committed); err != nil {
+		return fmt.Errorf("adopt backup: %w", err)
 	}
 	medium, err := segment.Open(segment.Options{
 		FS: vfs.DirectDir(dir.Segments()), ID: id, Committed: committed, Logger: o.log,

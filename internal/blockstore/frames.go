@@ -13,7 +13,7 @@ import (
 // container, offset and salt tell a frame from anything that a payload may
 // hold, so what is behind the damage is not lost. Payloads are not read. Any
 // other error is the last thing that it gives.
-func Frames(ctx context.Context, m Medium, first Place, end int64) iter.Seq2[Frame, error] {
+func Frames(ctx context.Context, m Reader, first Place, end int64) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		searching := false
 		for at := first; at.Offset+pageSize <= end; {
@@ -46,7 +46,7 @@ func Frames(ctx context.Context, m Medium, first Place, end int64) iter.Seq2[Fra
 
 // readFrame reads the frame at the place, of a batch that ends at end at the
 // latest.
-func readFrame(ctx context.Context, m Medium, at Place, end int64) (Frame, error) {
+func readFrame(ctx context.Context, m Reader, at Place, end int64) (Frame, error) {
 	corrupt := func(why string) (Frame, error) { return Frame{}, &CorruptError{at.Container, at.Offset, why} }
 	page := make([]byte, pageSize)
 	if err := m.ReadAt(ctx, at.Container, page, at.Offset); errors.Is(err, io.EOF) {
@@ -73,4 +73,26 @@ func readFrame(ctx context.Context, m Medium, at Place, end int64) (Frame, error
 		return corrupt("a batch that goes on behind the end")
 	}
 	return f, err
+}
+
+// Verify reads the payload that an entry of a container describes and checks
+// it: a *CorruptError if its bytes are not those written. Of zeros there is
+// none.
+func (e *Entry) Verify(ctx context.Context, m Reader, c ContainerID) ([]byte, error) {
+	payload := make([]byte, e.Length)
+	err := m.ReadAt(ctx, c, payload, e.Offset)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, &CorruptError{c, e.Offset, "the container ends before it should"}
+	case err != nil:
+		return nil, err
+	case checksum(e.ID, payload) != e.CRC:
+		return nil, &CorruptError{c, e.Offset, "payload checksum mismatch"}
+	}
+	return payload, nil
+}
+
+// Location is where the record that an entry of a container describes is.
+func (e *Entry) Location(c ContainerID) Location {
+	return Location{Container: c, Offset: e.Offset, Length: e.Length, CRC: e.CRC, Codec: e.Codec, Sealing: e.Sealing}
 }

@@ -18,21 +18,26 @@ type Place struct {
 	Salt      [16]byte // of the container
 }
 
+// A Reader reads containers.
+type Reader interface {
+	// ReadAt fills p from the container. It may be called concurrently.
+	ReadAt(ctx context.Context, c ContainerID, p []byte, off int64) error
+	// First is the place of the first batch of a container. A *CorruptError says
+	// that what tells it cannot be believed.
+	First(ctx context.Context, c ContainerID) (Place, error)
+}
+
 // A Medium keeps the bytes of batches in containers.
 type Medium interface {
+	Reader
 	// Append makes one batch of size bytes durable, if reserve bytes stay free
 	// beside it: it chooses the place, asks build for the bytes to put there
 	// (whole pages, size in sum) and returns once they are synced, with the
 	// place. Calls come one at a time. An error that is ErrFull left nothing
 	// behind; after any other the medium must not be written to again.
 	Append(ctx context.Context, size, reserve int64, build func(Place) [][]byte) (Place, error)
-	// ReadAt fills p from the container. It may be called concurrently.
-	ReadAt(ctx context.Context, c ContainerID, p []byte, off int64) error
 	// ReadAtSource is ReadAt past every cache, for bytes that looked damaged.
 	ReadAtSource(ctx context.Context, c ContainerID, p []byte, off int64) error
-	// First is the place of the first batch of a container. A *CorruptError says
-	// that what tells it cannot be believed.
-	First(ctx context.Context, c ContainerID) (Place, error)
 	// Rotate ends the container that is appended to and begins another, empty
 	// one: its first place, durable. It is called as Append is, with its errors.
 	Rotate(ctx context.Context) (Place, error)

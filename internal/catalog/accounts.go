@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// SettingStoreID is the setting with the id of the store, 16 bytes.
+const SettingStoreID = "store_id"
+
 // An AccessKey is what an account signs its requests with.
 type AccessKey struct {
 	ID      string

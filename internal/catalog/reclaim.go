@@ -130,8 +130,8 @@ func (c *Catalog) Candidates(ctx context.Context, after block.ID, limit int) ([]
 	return list, rows.Err()
 }
 
-// Sweep implements reclaim.Catalog.
-func (c *Catalog) Sweep(ctx context.Context, g reclaim.Generation, s *reclaim.Sentence) error {
+// CarryOut implements reclaim.Catalog.
+func (c *Catalog) CarryOut(ctx context.Context, g reclaim.Generation, s *reclaim.Sentence) error {
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		var open reclaim.Generation
 		if err := tx.QueryRowContext(ctx, `SELECT generation FROM reclaim`).Scan(&open); err != nil {

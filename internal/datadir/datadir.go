@@ -124,7 +124,7 @@ func (d *Dir) CheckCatalog() error {
 	}
 	log, err := os.Stat(d.Catalog() + "-wal")
 	if len(segments) > 0 || err == nil && log.Size() > 0 {
-		return fmt.Errorf("%s is missing or empty, and there was one: put the right catalog back; nothing was changed", d.Catalog())
+		return fmt.Errorf("%s is missing or empty, and there was one: put the right catalog back, or make it anew with shale rebuild; nothing was changed", d.Catalog())
 	}
 	return nil
 }

@@ -71,10 +71,10 @@ type Catalog interface {
 	Number(ctx context.Context, id block.ID) (n int64, found bool, err error)
 	// Candidates gives up to limit records with ids above after, in order.
 	Candidates(ctx context.Context, after block.ID, limit int) ([]Candidate, error)
-	// Sweep carries out a sentence as far as it still fits: it condemns what is
+	// CarryOut carries out a sentence as far as it still fits: it condemns what is
 	// older than g and not condemned, pardons what is condemned as it was, and
 	// removes likewise. ErrSuperseded unless g is open.
-	Sweep(ctx context.Context, g Generation, s *Sentence) error
+	CarryOut(ctx context.Context, g Generation, s *Sentence) error
 
 	// Containers gives the committed length of each container, in bytes.
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
@@ -254,7 +254,7 @@ func (y *cycle) Mark(ctx context.Context) error {
 // Sweep condemns what is not in use, and removes what was condemned by an
 // earlier cycle and is still not.
 func (y *cycle) Sweep(ctx context.Context) error {
-	return y.judge(ctx, func(s *Sentence) error { return y.catalog.Sweep(ctx, y.generation, s) })
+	return y.judge(ctx, func(s *Sentence) error { return y.catalog.CarryOut(ctx, y.generation, s) })
 }
 
 // judge goes through all records.

@@ -108,7 +108,7 @@ type frameReader struct {
 	length int64
 }
 
-// ReadAt implements blockstore.Medium.
+// ReadAt implements blockstore.Reader.
 func (r frameReader) ReadAt(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error {
 	err := r.Medium.ReadAt(ctx, c, p, off)
 	if errors.Is(err, syscall.EIO) || errors.Is(err, fs.ErrNotExist) {
@@ -116,19 +116,6 @@ func (r frameReader) ReadAt(ctx context.Context, c blockstore.ContainerID, p []b
 	}
 	return err
 }
-
-// Append, ReadAtSource and Close are not for those who only look.
-func (frameReader) Append(context.Context, int64, int64, func(blockstore.Place) [][]byte) (blockstore.Place, error) {
-	return blockstore.Place{}, errors.ErrUnsupported
-}
-
-// ReadAtSource implements blockstore.Medium.
-func (r frameReader) ReadAtSource(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return r.ReadAt(ctx, c, p, off)
-}
-
-// Close implements blockstore.Medium.
-func (frameReader) Close() error { return nil }
 
 // unreadable reports whether an error says that bytes are not there or cannot
 // be read, as opposed to one that says nothing of them.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"shale/internal/blockstore"
 	"shale/internal/domain"
 	"shale/internal/kms"
 )

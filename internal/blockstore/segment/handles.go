@@ -37,7 +37,7 @@ func (h *handles) use(c blockstore.ContainerID, read func(vfs.File) error) error
 	h.mu.Lock()
 	e := h.open[c]
 	if e == nil {
-		f, err := h.fs.Open(fileName(c))
+		f, err := h.fs.Open(FileName(c))
 		if err != nil {
 			h.mu.Unlock()
 			return err
@@ -101,4 +101,31 @@ func (h *handles) close() error {
 	}
 	clear(h.open)
 	return errors.Join(errs...)
+}
+
+func readAt(h *handles, c blockstore.ContainerID, p []byte, off int64) error {
+	return h.use(c, func(f vfs.File) error {
+		_, err := f.ReadAt(p, off)
+		return err
+	})
+}
+
+// readAtSource is readAt past the page cache.
+func readAtSource(h *handles, c blockstore.ContainerID, p []byte, off int64) error {
+	return h.use(c, func(f vfs.File) error {
+		f.Forget(off, int64(len(p)))
+		_, err := f.ReadAt(p, off)
+		return err
+	})
+}
+
+// firstOf is the place of the segment's first batch.
+func firstOf(h *handles, c blockstore.ContainerID) (blockstore.Place, error) {
+	p := blockstore.Place{Container: c, Offset: headerSize}
+	err := h.use(c, func(f vfs.File) error {
+		head, err := readHeader(c, f)
+		p.Salt = head.salt
+		return err
+	})
+	return p, err
 }

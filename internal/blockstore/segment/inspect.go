@@ -39,7 +39,7 @@ func (s *Store) ReadOnce(_ context.Context, c blockstore.ContainerID, p []byte, 
 // committed to it, and that its header is sound and this store's. The error is
 // a *blockstore.ContainerError, or why nothing can be said.
 func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
-	size, err := s.size(fileName(c))
+	size, err := s.size(FileName(c))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &blockstore.ContainerError{Container: c, Missing: true, Why: "there is no such file"}
 	}
@@ -50,7 +50,7 @@ func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
 	if size < committed {
 		return wrong(fmt.Sprintf("it has %d bytes, and %d were committed to it", size, committed))
 	}
-	h, err := s.readHeader(c, fileName(c))
+	h, err := s.readHeader(c, FileName(c))
 	var corrupt *blockstore.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
@@ -71,11 +71,9 @@ func (s *Store) Unknown(committed map[blockstore.ContainerID]int64) ([]string, e
 		return nil, fmt.Errorf("list segments: %w", err)
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		c, ok := parseName(name)
+		c, ok := ParseName(name)
 		_, known := committed[c]
 		return !ok || known
 	}), nil
 }
 
-// FileName is the name of a segment's file.
-func FileName(c blockstore.ContainerID) string { return fileName(c) }

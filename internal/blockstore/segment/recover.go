@@ -45,7 +45,7 @@ func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []bl
 	}
 	s.short = make(map[blockstore.ContainerID]int64)
 	for c, length := range committed {
-		size, err := s.size(fileName(c))
+		size, err := s.size(FileName(c))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r, fmt.Errorf("segment %d: %w", c, err)
 		}
@@ -62,12 +62,12 @@ func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []bl
 		}
 	}
 	if length := committed[s.last]; s.last > 0 && s.short[s.last] == 0 {
-		size, err := s.size(fileName(s.last))
+		size, err := s.size(FileName(s.last))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r, err
 		}
 		if size > length {
-			name, beyond = fileName(s.last), beyond+size-length
+			name, beyond = FileName(s.last), beyond+size-length
 			r.tail = true
 		}
 	}
@@ -86,7 +86,7 @@ func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64, dropped
 	}
 	var unknown []string
 	for _, name := range names {
-		c, ok := parseName(name)
+		c, ok := ParseName(name)
 		if !ok {
 			s.log.Warn("file among the segments is not one of them", "file", name)
 		} else if _, known := committed[c]; !known && !slices.Contains(dropped, c) {
@@ -96,7 +96,7 @@ func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64, dropped
 	switch {
 	case len(unknown) == 0:
 		return "", nil
-	case len(unknown) > 1 || unknown[0] != fileName(s.last+1):
+	case len(unknown) > 1 || unknown[0] != FileName(s.last+1):
 		return "", fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
 			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
 	}
@@ -116,7 +116,7 @@ func (s *Store) inspectLast(r remains, length int64) (remains, error) {
 	if _, short := s.short[s.last]; s.last == 0 || short {
 		return r, nil
 	}
-	name := fileName(s.last)
+	name := FileName(s.last)
 	h, err := s.readHeader(s.last, name)
 	var corrupt *blockstore.CorruptError
 	switch {
@@ -150,7 +150,7 @@ func (s *Store) recover(r remains) error {
 	if !r.resume {
 		return nil
 	}
-	f, err := s.fs.OpenWrite(fileName(s.last))
+	f, err := s.fs.OpenWrite(FileName(s.last))
 	if err != nil {
 		return err
 	}

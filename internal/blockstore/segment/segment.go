@@ -93,11 +93,14 @@ func decodeHeader(c blockstore.ContainerID, b []byte) (header, error) {
 	return header{container: c, salt: [16]byte(b[24:40]), store: [16]byte(b[40:56])}, nil
 }
 
-func fileName(c blockstore.ContainerID) string { return fmt.Sprintf("%016x%s", int64(c), suffix) }
+// FileName is the name of the segment's file.
+func FileName(c blockstore.ContainerID) string { return fmt.Sprintf("%016x%s", int64(c), suffix) }
 
-func parseName(name string) (blockstore.ContainerID, bool) {
+// ParseName gives the segment whose file has the name, if there can be such a
+// segment.
+func ParseName(name string) (blockstore.ContainerID, bool) {
 	n, err := strconv.ParseInt(strings.TrimSuffix(name, suffix), 16, 64)
-	if err != nil || fileName(blockstore.ContainerID(n)) != name || n <= 0 {
+	if err != nil || FileName(blockstore.ContainerID(n)) != name || n <= 0 {
 		return 0, false
 	}
 	return blockstore.ContainerID(n), true
@@ -166,7 +169,7 @@ func CheckFormat(folder vfs.FS) error {
 		return fmt.Errorf("list segments: %w", err)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
-		_, ok := parseName(name)
+		_, ok := ParseName(name)
 		return !ok
 	})
 	for i, name := range names { // in the order of their numbers
@@ -246,7 +249,7 @@ func (s *Store) create() (*active, error) {
 	if _, err := rand.Read(a.salt[:]); err != nil {
 		return nil, err
 	}
-	f, err := s.fs.Create(fileName(a.id))
+	f, err := s.fs.Create(FileName(a.id))
 	if noSpace(err) {
 		return nil, blockstore.ErrFull
 	}
@@ -254,7 +257,7 @@ func (s *Store) create() (*active, error) {
 		return nil, err
 	}
 	if err := f.WriteAt([][]byte{header{a.id, a.salt, s.id}.encode()}, 0); err != nil {
-		undone := errors.Join(f.Close(), s.fs.Remove(fileName(a.id)))
+		undone := errors.Join(f.Close(), s.fs.Remove(FileName(a.id)))
 		if noSpace(err) && undone == nil {
 			return nil, blockstore.ErrFull
 		}
@@ -312,30 +315,17 @@ func noSpace(err error) bool {
 
 // ReadAt implements blockstore.Medium.
 func (s *Store) ReadAt(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return s.files.use(c, func(f vfs.File) error {
-		_, err := f.ReadAt(p, off)
-		return err
-	})
+	return readAt(&s.files, c, p, off)
 }
 
 // ReadAtSource implements blockstore.Medium.
 func (s *Store) ReadAtSource(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return s.files.use(c, func(f vfs.File) error {
-		f.Forget(off, int64(len(p)))
-		_, err := f.ReadAt(p, off)
-		return err
-	})
+	return readAtSource(&s.files, c, p, off)
 }
 
 // First implements blockstore.Medium.
 func (s *Store) First(_ context.Context, c blockstore.ContainerID) (blockstore.Place, error) {
-	p := blockstore.Place{Container: c, Offset: headerSize}
-	err := s.files.use(c, func(f vfs.File) error {
-		h, err := readHeader(c, f)
-		p.Salt = h.salt
-		return err
-	})
-	return p, err
+	return firstOf(&s.files, c)
 }
 
 // Rotate implements blockstore.Medium.
@@ -359,7 +349,7 @@ func (s *Store) Drop(_ context.Context, c blockstore.ContainerID) error {
 	if err := s.files.forget(c); err != nil {
 		return fmt.Errorf("close segment %d: %w", c, err)
 	}
-	if err := s.fs.Remove(fileName(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(FileName(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove segment %d: %w", c, err)
 	}
 	return s.fs.SyncDir()

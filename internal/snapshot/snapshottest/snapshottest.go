@@ -74,6 +74,8 @@ type Env struct {
 	// BinTime is how long deleted snapshots stay in the recycle bin, from the
 	// next start on; 0 for not at all.
 	BinTime time.Duration
+	// SegmentSize closes a segment, from the next start on; 0 for the usual.
+	SegmentSize int64
 
 	stop         func(testing.TB)
 	halt, resume func()
@@ -138,7 +140,7 @@ func (e *Env) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed}); err != nil {
+	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed, MaxSize: e.SegmentSize}); err != nil {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
@@ -191,3 +193,16 @@ func (e *Env) Halt() { e.halt() }
 
 // Resume lets the background work go on.
 func (e *Env) Resume() { e.resume() }
+
+// Open starts another service on a folder that is a copy of this one's, with
+// its clock and its KMS, and stops it when the test ends.
+func (e *Env) Open(t testing.TB, dir string) *Env {
+	t.Helper()
+	o := &Env{
+		Dir: dir, KMS: e.KMS, Clock: e.Clock, BinTime: e.BinTime, SegmentSize: e.SegmentSize,
+		FS: vfs.Dir(filepath.Join(dir, "segments")),
+	}
+	o.start(t)
+	t.Cleanup(func() { o.Stop(t) })
+	return o
+}

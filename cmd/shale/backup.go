@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"shale/internal/backup"
+	"shale/internal/datadir"
+)
+
+type backupCmd struct {
+	dataDirFlag
+	Dest     string `arg:"" placeholder:"DEST" help:"Folder of the copy; made if it does not exist."`
+	WithKeys bool   `help:"Copy DIR/keys, too: whoever has the copy can then read what is encrypted in it, unless the root key is elsewhere."`
+	JSON     bool   `name:"json" help:"Print one JSON object."`
+}
+
+// Help is shown by --help.
+func (backupCmd) Help() string {
+	return `Makes a copy of the data folder DIR in DEST, as it is at one moment, while the
+server runs or not. Given again with the same DEST it copies what is new. DEST
+stays the copy that it was until the new one is whole.
+
+The copy is a data folder. To restore is to start on it:
+
+    shale serve --data-dir DEST
+
+From then on DEST is a store of its own, and no backup any more. It has the
+access keys of all accounts: keep it as safe as DIR. Without --with-keys the
+encrypted snapshots in it need a copy of DIR/keys, kept apart.
+
+Examples:
+
+    shale backup --data-dir /srv/shale /mnt/backup/shale
+    shale backup --data-dir /srv/shale --with-keys --json /mnt/backup/shale`
+}
+
+// Run makes the copy.
+func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
+	source, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return err
+	}
+	target, err := filepath.Abs(c.Dest)
+	if err != nil {
+		return err
+	}
+	if target == source {
+		return usagef("DEST is the data folder itself")
+	}
+	cat, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cat.Close()) }()
+	dest, err := datadir.Open(target)
+	if err != nil {
+		return err
+	}
+	defer dest.Close()
+	show, copying := newProgress(std.err), &gauge{phase: "copying segments"}
+	show.start(copying)
+	report, err := backup.Run(ctx, backup.Options{
+		Source: source, Catalog: cat, Dest: dest, WithKeys: c.WithKeys, Progress: copying.set,
+	})
+	show.stop()
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printObject(std, report)
+	}
+	fmt.Fprintf(std.out, "%s is a copy of %s: %d segments (%s), of which %d were copied now (%s), and the catalog (%s).\n",
+		c.Dest, c.DataDir, report.Segments, sizeText(report.TotalBytes), report.Copied, sizeText(report.CopiedBytes), sizeText(report.CatalogBytes))
+	if !report.Keys {
+		fmt.Fprintln(std.err, "Keys were not copied: encrypted snapshots in the copy need DIR/keys, and the root key.")
+	}
+	return nil
+}
