@@ -103,6 +103,9 @@ func TestSchemasAgree(t *testing.T) {
 			}
 			names = append(names, name)
 		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
 		slices.Sort(names)
 		return names
 	}
@@ -454,7 +457,7 @@ func TestDeadlock(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				defer theirs.Rollback() //nolint:errcheck // it may have been ended
+				defer theirs.Rollback()
 				// It waits longer before it looks, so that the other one is ended.
 				_, err = theirs.ExecContext(t.Context(), `SET LOCAL deadlock_timeout = '1h'; UPDATE accounts SET name = name`)
 				if err != nil {
