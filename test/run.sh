@@ -29,6 +29,14 @@ if ! command -v gcc >/dev/null; then
 fi
 CGO_ENABLED=${race:+1} go_test "${race[@]}" ./bench/... ./cmd/... ./internal/...
 
+echo "== the service, with its catalog in PostgreSQL"
+if find /usr/lib/postgresql/*/bin -name initdb 2>/dev/null | grep -q . || command -v initdb >/dev/null; then
+  # A round trip for each query takes its time: fewer runs of each model.
+  SHALE_TEST_CATALOG=postgres go_test ./internal/snapshot -rapid.checks=25
+else
+  not_run+=("the service with its catalog in PostgreSQL: it needs initdb")
+fi
+
 echo "== black box, Go"
 # Most of these tests wait for a server; they share the two cores well. Without
 # -count=1 go test would repeat what they said of another build of the program,

@@ -182,7 +182,7 @@ func openBeside(ctx context.Context, dir, url string) (*catalog.Catalog, error) 
 	if err != nil || url == "" {
 		return db, err
 	}
-	id, _, err := db.Setting(ctx, settingStoreID, nil)
+	id, _, err := db.Setting(ctx, catalog.SettingStoreID, nil)
 	if err == nil && (!tied || string(id) != string(tie[:])) {
 		err = fmt.Errorf("the catalog is not that of %s: give the right one with --catalog", dir)
 	}

@@ -176,9 +176,9 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 
 // storeID gives the id of the store, which the first start makes.
 func (n *node) storeID(ctx context.Context) (id [16]byte, err error) {
-	value, _, err := n.catalog.Setting(ctx, settingStoreID, func() []byte { return random(len(id)) })
+	value, _, err := n.catalog.Setting(ctx, catalog.SettingStoreID, func() []byte { return random(len(id)) })
 	if err == nil && len(value) != len(id) {
-		err = fmt.Errorf("catalog: the setting %s has %d bytes, not %d", settingStoreID, len(value), len(id))
+		err = fmt.Errorf("catalog: the setting %s has %d bytes, not %d", catalog.SettingStoreID, len(value), len(id))
 	}
 	if err != nil {
 		return id, err

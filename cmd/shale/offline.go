@@ -48,12 +48,12 @@ func openFolder(ctx context.Context, path string) (_ *folder, err error) {
 			err = errors.Join(err, f.close())
 		}
 	}()
-	id, _, err := f.catalog.Setting(ctx, settingStoreID, nil)
+	id, _, err := f.catalog.Setting(ctx, catalog.SettingStoreID, nil)
 	if err != nil {
 		return nil, err
 	}
 	if len(id) != 16 {
-		return nil, fmt.Errorf("catalog %s: the setting %s has %d bytes, not 16", datadir.CatalogOf(path), settingStoreID, len(id))
+		return nil, fmt.Errorf("catalog %s: the setting %s has %d bytes, not 16", datadir.CatalogOf(path), catalog.SettingStoreID, len(id))
 	}
 	f.id = [16]byte(id)
 	if f.medium, err = segment.OpenReadOnly(vfs.Dir(filepath.Join(path, "segments")), f.id); err != nil {

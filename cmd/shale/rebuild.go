@@ -131,7 +131,7 @@ func adoptKey(dir *datadir.Dir, account, name string) (catalog.AccessKey, bool, 
 
 // addProfile writes the new key of an account into the folder's files.
 func (c *rebuildCmd) addProfile(ctx context.Context, std streams, dir *datadir.Dir, name string) error {
-	cat, err := openBeside(ctx, dir.Path())
+	cat, err := openBeside(ctx, dir.Path(), "")
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -46,11 +45,7 @@ type dataDirFlag struct {
 
 // open opens the folder's catalog beside the server.
 func (f dataDirFlag) open(ctx context.Context) (*catalog.Catalog, error) {
-	dir, err := filepath.Abs(f.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	return openBeside(ctx, dir, string(f.Catalog))
+	return openBeside(ctx, f.DataDir, string(f.Catalog))
 }
 
 type tokenCreateCmd struct {

@@ -254,7 +254,7 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	if err != nil && b.upTo > 0 && s.Err() == nil {
 		if _, probe := s.index.Commit(ctx, &b.commit); probe == nil {
 			s.committed.Store(b.upTo)
-		} else if !errors.Is(probe, ErrFull) {
+		} else if !errors.Is(probe, ErrFull) && !errors.Is(probe, ErrRolledBack) {
 			err = s.stop(ctx, probe)
 		}
 	}

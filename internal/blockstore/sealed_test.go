@@ -229,6 +229,12 @@ func (s shared) First(context.Context, blockstore.ContainerID) (blockstore.Place
 	return blockstore.Place{}, blockstore.ErrNotFound
 }
 
+func (s shared) Rotate(context.Context) (blockstore.Place, error) {
+	return blockstore.Place{}, blockstore.ErrFull
+}
+
+func (s shared) Drop(context.Context, blockstore.ContainerID) error { return nil }
+
 func (s shared) Close() error { return nil }
 
 // What does not open though its checksum is right is damage, too: here under

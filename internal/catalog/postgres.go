@@ -33,9 +33,8 @@ const (
 	postgresReaders = 8
 	// connectTime bounds one attempt to connect.
 	connectTime = 10 * time.Second
-	// settleTime bounds how long it may take to learn what became of a commit
-	// whose answer was lost: longer than a restart of the database, or another
-	// server taking over for it.
+	// settleTime is the one of postgres: longer than a restart of the database,
+	// or another server taking over for it.
 	settleTime = time.Minute
 	// takeTime is how long a predecessor's connection may take to be noticed
 	// as dead.
@@ -100,6 +99,9 @@ func (e *UnknownError) Unwrap() []error { return []error{e.Commit, e.Asking} }
 type postgres struct {
 	config *pgx.ConnConfig
 	name   string
+	// settleTime bounds how long it may take to learn what became of a commit
+	// whose answer was lost.
+	settleTime time.Duration
 
 	server atomic.Bool  // take was called: this process changes snapshots
 	epoch  atomic.Int64 // of this process; 0 before it has one
@@ -130,7 +132,9 @@ func newPostgres(url string) (*postgres, error) {
 	config.RuntimeParams["tcp_keepalives_interval"] = seconds(silence / 6)
 	config.RuntimeParams["tcp_keepalives_count"] = "4"
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = seconds(2*silence) + "s"
-	return &postgres{config: config, name: fmt.Sprintf("postgres://%s:%d/%s", config.Host, config.Port, config.Database)}, nil
+	return &postgres{
+		config: config, name: fmt.Sprintf("postgres://%s:%d/%s", config.Host, config.Port, config.Database), settleTime: settleTime,
+	}, nil
 }
 
 // String implements database.

@@ -110,9 +110,6 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 		return nil
 	}
 	open := make(map[int64]error, 1) // by snapshot: why it takes no writes
-	var rows [][]any
-	var at []int        // the refs that the rows are for
-	var hits []block.ID // which may have been stored long ago
 	for i := range refs {
 		r := &refs[i]
 		reason, asked := open[r.Snapshot]
@@ -123,22 +120,40 @@ func (c *Catalog) commitRefs(ctx context.Context, tx *sql.Tx, refs []blockstore.
 			}
 			open[r.Snapshot] = reason
 		}
-		if verdicts[i] = reason; reason == nil {
-			rows = append(rows, []any{r.Snapshot, r.Index, r.ID[:], !r.Hit})
-			at = append(at, i)
-			if r.Hit {
-				hits = append(hits, r.ID)
+		verdicts[i] = reason
+	}
+	// In their order, as far as they are alike.
+	for from, to := 0, 0; from < len(refs); from = to {
+		hit := refs[from].Hit
+		for to = from; to < len(refs) && refs[to].Hit == hit; to++ {
+		}
+		put := c.stmt.putPending
+		if hit { // which may have been stored long ago
+			put = c.stmt.putHit
+			if err := c.renewHits(ctx, tx, refs[from:to]); err != nil {
+				return err
 			}
 		}
+		if err := c.putRefs(ctx, tx.StmtContext(ctx, put), refs[from:to], verdicts[from:to]); err != nil {
+			return err
+		}
 	}
-	if err := c.renew(ctx, tx, hits); err != nil {
-		return err
+	return nil
+}
+
+// putRefs records the refs that nothing speaks against yet.
+func (c *Catalog) putRefs(ctx context.Context, put *sql.Stmt, refs []blockstore.Ref, verdicts []error) error {
+	rows, at := make([][]any, 0, len(refs)), make([]int, 0, len(refs))
+	for i := range refs {
+		if r := &refs[i]; verdicts[i] == nil {
+			rows, at = append(rows, []any{r.Snapshot, r.Index, r.ID[:]}), append(at, i)
+		}
 	}
-	put, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putPending), rows)
+	recorded, err := c.db.execAll(ctx, put, rows)
 	if err != nil {
 		return fmt.Errorf("record pending blocks: %w", err)
 	}
-	for i, n := range put {
+	for i, n := range recorded {
 		if n == 0 {
 			verdicts[at[i]] = blockstore.ErrMissed
 		}
@@ -161,6 +176,14 @@ func (c *Catalog) renew(ctx context.Context, tx *sql.Tx, ids []block.ID) error {
 		return fmt.Errorf("renew records: %w", err)
 	}
 	return nil
+}
+
+func (c *Catalog) renewHits(ctx context.Context, tx *sql.Tx, refs []blockstore.Ref) error {
+	ids := make([]block.ID, len(refs))
+	for i := range refs {
+		ids[i] = refs[i].ID
+	}
+	return c.renew(ctx, tx, ids)
 }
 
 // Renew implements blockstore.Index.

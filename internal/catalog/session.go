@@ -168,7 +168,7 @@ func (t *transaction) Commit() error {
 // settle finds out what became of a transaction whose commit failed with the
 // cause, waiting for the database to be back if it has to.
 func (p *postgres) settle(id string, cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	ctx, cancel := context.WithTimeout(context.Background(), p.settleTime)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		status, err := p.status(ctx, id)

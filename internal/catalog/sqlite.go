@@ -54,14 +54,22 @@ func (s *sqlite) exists(context.Context) error {
 // writer implements database. It makes an empty file for a database that does
 // not exist, which only its owner can read; SQLite would give it to everybody.
 func (s *sqlite) writer() (*sql.DB, error) {
-	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = errors.Join(f.Close(), syncDir(filepath.Dir(s.path)))
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := create(s.path); err != nil {
 		return nil, err
 	}
 	return s.open(writerConn, 1)
+}
+
+// create makes an empty file for a database, unless there is one.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
 
 // reader implements database.

@@ -11,7 +11,7 @@ import (
 // are rare enough to be prepared each time.
 type statements struct {
 	// of the writer
-	putContainer, putRecord, moveRecord, renew, touch, putPending *sql.Stmt
+	putContainer, putRecord, moveRecord, renew, touch, putPending, putHit *sql.Stmt
 	// of the readers
 	locate, record, number, snapshotByID, access *sql.Stmt
 }
@@ -43,9 +43,11 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		// none of. Spec: ebs-direct §5.2.
 		{&s.touch, writer, `UPDATE snapshots SET deadline_ms = ?1 + timeout_ms 
 			WHERE key = ?2 AND (state = 1 AND deadline_ms > ?1 OR state = 6)`},
+		{&s.putPending, writer, `INSERT INTO pending (snapshot, idx, id) VALUES (?, ?, ?)
+			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		// A hit is recorded only if its block is stored and sound.
-		{&s.putPending, writer, `INSERT INTO pending (snapshot, idx, id)
-			SELECT ?1, ?2, ?3 WHERE ?4 OR EXISTS (SELECT 1 FROM records WHERE id = ?3 AND damaged = 0 AND condemned = 0)
+		{&s.putHit, writer, `INSERT INTO pending (snapshot, idx, id)
+			SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM records WHERE id = ?3 AND damaged = 0 AND condemned = 0)
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
 		{&s.record, reader, `SELECT ` + storedColumns + ` FROM records WHERE id = ?`},
@@ -65,7 +67,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.locate, s.record, s.number, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.putHit, s.locate, s.record, s.number, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

@@ -30,7 +30,11 @@ func TieOf(dir string) (t Tie, found bool, err error) {
 	if err != nil {
 		return t, false, err
 	}
-	if n, err := hex.Decode(t[:], bytes.TrimSpace(text[:min(len(text), 2*len(t))])); err != nil || n != len(t) {
+	text = bytes.TrimSpace(text)
+	if len(text) != 2*len(t) {
+		text = nil
+	}
+	if n, err := hex.Decode(t[:], text); err != nil || n != len(t) {
 		return t, false, fmt.Errorf("%s is damaged: it should hold %d hex digits", path, 2*len(t))
 	}
 	return t, true, nil

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-
 	"shale/internal/block"
 	"shale/internal/kms"
 	"shale/internal/snapshot"

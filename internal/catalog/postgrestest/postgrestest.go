@@ -34,6 +34,10 @@ type Server struct {
 	alive    io.WriteCloser      // the server ends when this is closed
 }
 
+// memory is a folder that is kept in memory: no test of shale's is one of
+// PostgreSQL's syncs.
+const memory = "/dev/shm"
+
 // server.sh has a server run until its standard input ends.
 //
 //go:embed server.sh
@@ -43,7 +47,13 @@ var script string
 // PostgreSQL is not installed.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s, err := start()
+	return StartIn(t, memory)
+}
+
+// StartIn is Start with a folder for the server's files.
+func StartIn(t testing.TB, folder string) *Server {
+	t.Helper()
+	s, err := start(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +67,7 @@ func Start(t testing.TB) *Server {
 const skipped = "PostgreSQL is not installed: initdb is neither in PATH nor in /usr/lib/postgresql/*/bin"
 
 // shared is the server of all tests of a process, nil where there is none.
-var shared = sync.OnceValues(start)
+var shared = sync.OnceValues(func() (*Server, error) { return start(memory) })
 
 // schemas counts those that were made.
 var schemas atomic.Int64
@@ -152,16 +162,15 @@ func (s *Server) as(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.run, Setpgid: true}
 }
 
-// start starts a server; it is nil if there is no PostgreSQL here.
-func start() (*Server, error) {
+// start starts a server with its files in the folder, or in that for temporary
+// files if it does not exist; it is nil if there is no PostgreSQL here.
+func start(folder string) (*Server, error) {
 	s := &Server{bin: binaries()}
 	if s.bin == "" {
 		return nil, nil
 	}
 	var err error
-	// In memory where that can be had: no test of shale's is one of
-	// PostgreSQL's syncs.
-	if s.dir, err = os.MkdirTemp("/dev/shm", "shale-postgres-"); err != nil {
+	if s.dir, err = os.MkdirTemp(folder, "shale-postgres-"); err != nil {
 		s.dir, err = os.MkdirTemp("", "shale-postgres-")
 	}
 	if err != nil {
@@ -222,16 +231,19 @@ func version(path string) int {
 	return n
 }
 
+// servers counts those that this process has started.
+var servers atomic.Int64
+
 // freePort looks below the ports that the kernel gives to whoever asks for
-// any, from a place of this process's own, so that nobody takes it before the
-// server does.
+// any, from a place of this process's and this server's own, so that nobody
+// takes it before the server does.
 func freePort() (int, error) {
-	first := 20_000 + os.Getpid()%10_000
-	for port := first; port < first+100; port++ {
+	first := 20_000 + os.Getpid()%500*20 + int(servers.Add(1))%20
+	for port := first; port < 30_020; port += 20 {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			return port, l.Close()
 		}
 	}
-	return 0, fmt.Errorf("none of 100 ports from %d on is free", first)
+	return 0, fmt.Errorf("no port that follows %d in twenties is free", first)
 }
