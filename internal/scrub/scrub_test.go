@@ -16,6 +16,7 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/domain"
+	"shale/internal/keyring"
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
@@ -288,5 +289,15 @@ func (v *leafFinder) Node(id block.ID, _ blockmap.Range, err error) {
 func (v *leafFinder) Block(e blockmap.Entry) {
 	if e.Index == v.index {
 		v.leaf = v.last
+	}
+}
+
+type number = domain.Number
+
+// ownersKeys gives the keys of the ring that can be had.
+func ownersKeys(ring *keyring.Keyring) func(context.Context, number) *domain.Key {
+	return func(ctx context.Context, n number) *domain.Key {
+		key, _ := ring.OwnersKey(ctx, n)
+		return key
 	}
 }
