@@ -82,10 +82,7 @@ var invariants = []invariant{
 
 // Violations implements scrub.Proof.
 func (c *Catalog) Violations(ctx context.Context) ([]scrub.Finding, error) {
-	list, err := c.integrity(ctx)
-	if err != nil {
-		return nil, err
-	}
+	var list []scrub.Finding
 	for _, i := range invariants {
 		found, err := c.violations(ctx, i)
 		if ctx.Err() != nil {
@@ -125,9 +122,9 @@ func (c *Catalog) violations(ctx context.Context, i invariant) ([]scrub.Finding,
 	return list, rows.Err()
 }
 
-// integrity has SQLite check its file, and that no row refers to one that is not
-// there.
-func (c *Catalog) integrity(ctx context.Context) ([]scrub.Finding, error) {
+// Integrity implements scrub.Catalog: SQLite checks its file, and that no row
+// refers to one that is not there.
+func (c *Catalog) Integrity(ctx context.Context) ([]scrub.Finding, error) {
 	var list []scrub.Finding
 	add := func(number int, query string, text func(*sql.Rows) (string, error)) {
 		err := func() error {

@@ -127,7 +127,7 @@ func (m *mixed) check(t testing.TB, dir string) *scrub.Report {
 // exec changes the catalog of a stopped store, past all rules.
 func exec(t testing.TB, dir, query string, args ...any) {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "catalog.db")+"?_pragma=foreign_keys(0)")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "catalog.db")+"?_pragma=busy_timeout(10000)&_pragma=foreign_keys(0)")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,10 +20,18 @@ type need struct {
 	finding *Finding
 }
 
-// WalkMaps walks the map of everything that holds blocks. What a map shares
+// WalkMaps has the catalog check itself, and walks the map of everything that
+// holds blocks. What a map shares
 // with the one before, in the order of lineages, is not walked again. Records
 // that are damaged or missing are named with the snapshots that need them.
 func (w *Walk) WalkMaps(ctx context.Context) error {
+	wrong, err := w.Catalog.Integrity(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range wrong {
+		w.found(f)
+	}
 	roots, err := w.Catalog.Roots(ctx)
 	if err != nil {
 		w.untold(err)

@@ -27,6 +27,8 @@ import (
 
 // A Catalog is what a walk asks, and tells, the catalog.
 type Catalog interface {
+	// Integrity has the database check itself. The error is that of ctx.
+	Integrity(ctx context.Context) ([]Finding, error)
 	// Containers gives the committed length of every container, in bytes.
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
 	// CountRecords counts the records in each container.
