@@ -444,7 +444,7 @@ func (img *image) read(t testing.TB, s *started, strict bool, hit map[block.ID]b
 		b, err := s.service.GetBlock(ctx, snapshottest.Caller, snapshot.GetBlockRequest{SnapshotID: h.snapshot, Index: int64(h.index), Token: &text})
 		if err != nil {
 			lost++
-			if strict && !hit[h.id] && !(keyless && h.sealed) {
+			if strict && !hit[h.id] && (!keyless || !h.sealed) {
 				t.Errorf("%s, block %d is as it was, and cannot be read: %v", h.snapshot, h.index, err)
 			}
 			continue
