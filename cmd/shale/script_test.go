@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 //	server DIR [FLAGS]     starts a server on DIR; sets $server to its address
 //	                       and the environment as `shale env` would
 //	restart DIR            kills that server at once and starts it again
+//	stop                   ends that server as SIGTERM does
+//	spoil DIR FILE INDEX   flips a bit of the block of the image, where it lies in
+//	                       a segment of the data folder
 //	image FILE BYTES [INDEX=SEED …]
 //	                       makes a sparse image; SEED 0 writes zeros, an INDEX
 //	                       of the form A-B a run of blocks, each of its own
@@ -52,6 +56,8 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":  startServer,
 			"restart": restartServer,
+			"stop":    stopServer,
+			"spoil":   spoilBlock,
 			"image":   makeImage,
 			"keep":    keepOutput,
 			"answer":  checkAnswer,
@@ -84,6 +90,36 @@ func restartServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("restart: the server ended before it was killed")
 	}
 	serve(ts, ts.MkAbs(args[0]), strings.TrimPrefix(ts.Getenv("server"), "http://"), nil)
+}
+
+func stopServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: stop")
+	}
+	running := *ts.Value(serverKey{}).(**exec.Cmd)
+	ts.Check(errors.Join(running.Process.Signal(syscall.SIGTERM), running.Wait()))
+}
+
+func spoilBlock(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: spoil DIR FILE INDEX")
+	}
+	index, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	image := []byte(ts.ReadFile(args[1]))
+	wanted := image[index*block.Size:][:block.Size]
+	segments, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "segments", "*.seg"))
+	ts.Check(err)
+	for _, path := range segments {
+		b, err := os.ReadFile(path)
+		ts.Check(err)
+		if at := bytes.Index(b, wanted); at >= 0 {
+			b[at+1000] ^= 1
+			ts.Check(os.WriteFile(path, b, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("block %d of %s lies in no segment", index, args[1])
 }
 
 // serve starts a server and returns once it is ready. The script's end stops

@@ -7,6 +7,7 @@ import (
 
 	"shale/internal/domain"
 	"shale/internal/kms"
+	"shale/internal/vfs"
 )
 
 // OwnersKey gives the key of a domain on behalf of the account that owns its KMS
@@ -32,12 +33,15 @@ func (e *entry) owner() (kms.Caller, bool) {
 	return kms.Caller{Account: parts[4], Region: parts[3]}, true
 }
 
-// ARN gives the ARN of a domain's KMS key. The error is domain.ErrLost if its
-// file is missing or damaged.
-func (k *Keyring) ARN(n domain.Number) (string, error) {
-	e, err := k.find(n)
-	if err != nil {
-		return "", err
+// ReadARN gives the ARN of the KMS key in the file of a domain. The error is
+// domain.ErrLost if that is missing or damaged.
+func ReadARN(dir vfs.FS, n domain.Number) (string, error) {
+	b, err := vfs.ReadAll(dir, n.String(), maxFile)
+	if err == nil {
+		var f file
+		if f, err = decode(n.String(), b); err == nil {
+			return f.arn, nil
+		}
 	}
-	return e.arn, nil
+	return "", fmt.Errorf("domain %v: %w: %w", n, domain.ErrLost, err)
 }

@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,77 +166,36 @@ func (w *Walk) undescribed(ctx context.Context, c blockstore.ContainerID, length
 	for after := (block.ID{}); ; {
 		page, err := w.Catalog.RecordsIn(ctx, c, after, rowPage)
 		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			w.found(Finding{Invariant: Readable, Container: c, Why: "its records cannot be listed: " + err.Error()})
-			return nil
+			w.untold(err)
+			return ctx.Err()
 		}
 		if len(page) > 0 {
 			after = page[len(page)-1].ID
 		}
 		more := len(page) == rowPage
-		rest := make(map[block.ID]blockstore.Stored, len(page))
-		for _, r := range page {
-			rest[r.ID] = r
+		rest, err := w.rest(ctx, c, length, page)
+		if err != nil {
+			return err
 		}
-		var described []blockstore.Entry // that share bytes with what is not
-		for f, err := range w.allFrames(ctx, c, length) {
-			if errors.As(err, new(*blockstore.CorruptError)) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			for i := range f.Entries {
-				e := &f.Entries[i]
-				if r, ok := rest[e.ID]; ok && r.Location.Offset == e.Offset {
-					delete(rest, e.ID) // frame has said what there is to say
-				} else if !ok || len(rest) > 0 {
-					described = append(described, *e)
-				}
-			}
-			described = overlapping(described, rest)
-		}
-		list := make([]blockstore.Stored, 0, len(rest))
-		for _, r := range rest {
-			list = append(list, r)
-		}
-		slices.SortFunc(list, func(a, b blockstore.Stored) int { return int(a.Location.Offset - b.Location.Offset) })
-		for i := range list {
-			r := &list[i]
-			if now, err := w.moved(ctx, r); now || err != nil {
-				if err != nil {
-					return err
-				}
-				continue
-			}
+		for i := range rest {
+			r := &rest[i]
 			end := r.Location.Offset + int64(r.Location.Length)
-			inGap := slices.ContainsFunc(gaps, func(g gap) bool { return r.Location.Offset >= g.from && end <= g.to })
-			if inGap {
+			wrong := func(format string, args ...any) {
+				w.found(Finding{Invariant: RecordRow, Container: c, Offset: r.Location.Offset, Why: fmt.Sprintf(format, args...)})
+			}
+			if slices.ContainsFunc(gaps, func(g gap) bool { return r.Location.Offset >= g.from && end <= g.to }) {
 				hidden++
 			} else {
-				w.found(Finding{
-					Invariant: RecordRow, Container: c, Offset: r.Location.Offset,
-					Why: fmt.Sprintf("the row of record %v is described by no frame", r.ID),
-				})
+				wrong("the row of record %v is described by no frame", r.ID)
 			}
 			if end > length {
-				w.found(Finding{
-					Invariant: RecordRow, Container: c, Offset: r.Location.Offset,
-					Why: fmt.Sprintf("the row of record %v goes on behind the committed length", r.ID),
-				})
-			}
-			for j := range described {
-				if e := &described[j]; e.Offset < end && e.Offset+int64(e.Length) > r.Location.Offset {
-					live, found, err := w.Catalog.Record(ctx, e.ID)
-					if err == nil && found && live.Location.Container == c && live.Location.Offset == e.Offset {
-						w.found(Finding{Invariant: Overlap, Container: c, Offset: r.Location.Offset, Why: fmt.Sprintf("records %v and %v overlap", r.ID, e.ID)})
-					}
-				}
+				wrong("the row of record %v goes on behind the committed length", r.ID)
 			}
 		}
-		if err := w.prove(ctx, list); err != nil {
+		if err := w.overlaps(ctx, c, length, rest); err != nil {
+			return err
+		}
+		if err := w.prove(ctx, rest); err != nil {
 			return err
 		}
 		if !more {
@@ -251,18 +211,77 @@ func (w *Walk) undescribed(ctx context.Context, c blockstore.ContainerID, length
 	return nil
 }
 
-// overlapping gives the entries that share bytes with a record.
-func overlapping(entries []blockstore.Entry, records map[block.ID]blockstore.Stored) []blockstore.Entry {
-	if len(records) > 1000 { // then it is not a row or two that went wrong
+// rest gives those of the records that no frame of the container describes, by
+// offset.
+func (w *Walk) rest(ctx context.Context, c blockstore.ContainerID, length int64, records []blockstore.Stored) ([]blockstore.Stored, error) {
+	left := make(map[block.ID]blockstore.Stored, len(records))
+	for _, r := range records {
+		left[r.ID] = r
+	}
+	err := w.entries(ctx, c, length, func(e *blockstore.Entry) {
+		if r, ok := left[e.ID]; ok && r.Location.Offset == e.Offset {
+			delete(left, e.ID) // frame has said what there is to say
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]blockstore.Stored, 0, len(left))
+	for _, r := range left {
+		if moved, err := w.moved(ctx, &r); err != nil {
+			return nil, err
+		} else if !moved {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b blockstore.Stored) int { return cmp.Compare(a.Location.Offset, b.Location.Offset) })
+	return list, nil
+}
+
+// entries calls f with each entry of the container's sound frames.
+func (w *Walk) entries(ctx context.Context, c blockstore.ContainerID, length int64, f func(*blockstore.Entry)) error {
+	for frame, err := range w.allFrames(ctx, c, length) {
+		if errors.As(err, new(*blockstore.CorruptError)) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("segment %d: %w", c, err)
+		}
+		for i := range frame.Entries {
+			f(&frame.Entries[i])
+		}
+	}
+	return nil
+}
+
+// maxOverlaps bounds the records that are compared with all others of their
+// container: more than a few rows that went wrong are said to have.
+const maxOverlaps = 1000
+
+// overlaps finds records that share bytes with those given, which ascend by
+// offset.
+func (w *Walk) overlaps(ctx context.Context, c blockstore.ContainerID, length int64, records []blockstore.Stored) error {
+	if len(records) == 0 || len(records) > maxOverlaps {
 		return nil
 	}
-	return slices.DeleteFunc(entries, func(e blockstore.Entry) bool {
-		for _, r := range records {
-			if e.Length > 0 && e.Offset < r.Location.Offset+int64(r.Location.Length) && e.Offset+int64(e.Length) > r.Location.Offset {
-				return false
+	overlap := func(a, b block.ID, offset int64) {
+		w.found(Finding{Invariant: Overlap, Container: c, Offset: offset, Why: fmt.Sprintf("records %v and %v overlap", a, b)})
+	}
+	for i := 1; i < len(records); i++ {
+		if a, b := &records[i-1], &records[i]; a.Location.Offset+int64(a.Location.Length) > b.Location.Offset {
+			overlap(a.ID, b.ID, b.Location.Offset)
+		}
+	}
+	return w.entries(ctx, c, length, func(e *blockstore.Entry) {
+		for i := range records {
+			l := &records[i].Location
+			if e.Offset >= l.Offset+int64(l.Length) || l.Offset >= e.Offset+int64(e.Length) || e.ID == records[i].ID {
+				continue
+			}
+			if other, found, err := w.Catalog.Record(ctx, e.ID); err == nil && found && other.Location.Container == c && other.Location.Offset == e.Offset {
+				overlap(records[i].ID, e.ID, l.Offset)
 			}
 		}
-		return true
 	})
 }
 

@@ -20,13 +20,22 @@ type need struct {
 	finding *Finding
 }
 
-// WalkMaps walks the map of everything that holds blocks. What a map shares
+// WalkMaps has the catalog check itself, and walks the map of everything that
+// holds blocks. What a map shares
 // with the one before, in the order of lineages, is not walked again. Records
 // that are damaged or missing are named with the snapshots that need them.
 func (w *Walk) WalkMaps(ctx context.Context) error {
-	roots, err := w.Catalog.Roots(ctx)
+	wrong, err := w.Catalog.Integrity(ctx)
 	if err != nil {
 		return err
+	}
+	for _, f := range wrong {
+		w.found(f)
+	}
+	roots, err := w.Catalog.Roots(ctx)
+	if err != nil {
+		w.untold(err)
+		return ctx.Err()
 	}
 	m := mapWalk{Walk: w, ctx: ctx}
 	var last Root
@@ -54,11 +63,9 @@ func (w *Walk) WalkMaps(ctx context.Context) error {
 			}
 		}
 		if len(m.needs)+len(m.findings) > 0 {
-			holds, err := w.Catalog.Holds(ctx, *r)
-			if err != nil {
-				return err
-			}
-			if holds {
+			if holds, err := w.Catalog.Holds(ctx, *r); ctx.Err() != nil {
+				return ctx.Err()
+			} else if holds || err != nil {
 				m.settle()
 			}
 		}
@@ -73,7 +80,8 @@ func (w *Walk) marked(ctx context.Context) error {
 	for after := (block.ID{}); ; {
 		page, err := w.Catalog.DamagedRecords(ctx, after, writtenPage)
 		if err != nil {
-			return err
+			w.untold(err)
+			return ctx.Err()
 		}
 		for i := range page {
 			w.damaged(&page[i], "it is marked as damaged")
@@ -193,7 +201,8 @@ func (m *mapWalk) written(r *Root) error {
 	for from := block.Index(0); ; {
 		page, err := m.Catalog.Written(m.ctx, r.Key, from, writtenPage)
 		if err != nil {
-			return err
+			m.untold(err)
+			return m.ctx.Err()
 		}
 		for _, e := range page {
 			m.block(e)

@@ -147,10 +147,6 @@ func (b *Background) pass(ctx context.Context, p *Progress) error {
 	if err != nil {
 		return err
 	}
-	records, err := b.Catalog.CountRecords(ctx)
-	if err != nil {
-		return err
-	}
 	var total int64
 	for _, length := range containers {
 		total += length
@@ -169,6 +165,7 @@ func (b *Background) pass(ctx context.Context, p *Progress) error {
 			b.Logger.ErrorContext(ctx, "scrub found damage", "what", f.String())
 		},
 	})
+	records := w.expected(ctx)
 	for _, c := range sorted(containers) {
 		if c <= p.Container {
 			continue

@@ -13,6 +13,7 @@ package scrub
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ import (
 
 // A Catalog is what a walk asks, and tells, the catalog.
 type Catalog interface {
+	// Integrity has the database check itself. The error is that of ctx.
+	Integrity(ctx context.Context) ([]Finding, error)
 	// Containers gives the committed length of every container, in bytes.
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
 	// CountRecords counts the records in each container.
@@ -225,10 +228,7 @@ func (w *Walk) All(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	expected, err := w.Catalog.CountRecords(ctx)
-	if err != nil {
-		return err
-	}
+	expected := w.expected(ctx)
 	for _, c := range sorted(containers) {
 		if err := w.WalkContainer(ctx, c, containers[c], expected[c]); err != nil {
 			return err
@@ -239,6 +239,23 @@ func (w *Walk) All(ctx context.Context) error {
 	}
 	w.Report.Ended = w.Now()
 	return nil
+}
+
+// expected counts the records in each container, as far as that can be told.
+func (w *Walk) expected(ctx context.Context) map[blockstore.ContainerID]int64 {
+	counts, err := w.Catalog.CountRecords(ctx)
+	if err != nil {
+		w.untold(err)
+	}
+	return counts
+}
+
+// untold takes in that the catalog cannot tell something: a page of it is
+// damaged, or the time is over.
+func (w *Walk) untold(err error) {
+	if !errors.Is(err, context.Canceled) {
+		w.found(Finding{Invariant: Readable, Why: "catalog: " + err.Error()})
+	}
 }
 
 func sorted(m map[blockstore.ContainerID]int64) []blockstore.ContainerID {

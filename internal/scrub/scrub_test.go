@@ -16,6 +16,7 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/domain"
+	"shale/internal/keyring"
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
@@ -79,15 +80,21 @@ func (f *fixture) open(parent, arn string, blocks map[int64]uint64) string {
 
 func (f *fixture) put(id string, index int64, seed uint64) {
 	f.Helper()
+	if err := putSeed(f.Context(), f.Service, id, index, seed); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// putSeed writes the block of the seed.
+func putSeed(ctx context.Context, s *snapshot.Service, id string, index int64, seed uint64) error {
 	b := data(seed)
 	sum := sha256.Sum256(b)
 	checksum := base64.StdEncoding.EncodeToString(sum[:])
 	length, algorithm := int64(block.Size), "SHA256"
-	if _, err := f.Service.PutBlock(f.Context(), snapshottest.Caller, snapshot.PutBlockRequest{
+	_, err := s.PutBlock(ctx, snapshottest.Caller, snapshot.PutBlockRequest{
 		SnapshotID: id, Index: index, DataLength: &length, Checksum: &checksum, Algorithm: &algorithm, Body: bytes.NewReader(b),
-	}); err != nil {
-		f.Fatal(err)
-	}
+	})
+	return err
 }
 
 // complete completes a snapshot with so many blocks written.
@@ -136,18 +143,23 @@ func idOf(seed uint64) block.ID { return block.ID(sha256.Sum256(data(seed))) }
 // spoil flips a bit of the segment.
 func (f *fixture) spoil(c blockstore.ContainerID, offset int64) {
 	f.Helper()
-	file, err := os.OpenFile(filepath.Join(f.Dir, "segments", segment.FileName(c)), os.O_RDWR, 0)
+	spoilFile(f, filepath.Join(f.Dir, "segments", segment.FileName(c)), offset)
+}
+
+func spoilFile(t testing.TB, path string, offset int64) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	var b [1]byte
 	if _, err := file.ReadAt(b[:], offset); err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	b[0] ^= 0x20
 	if _, err := file.WriteAt(b[:], offset); err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -288,5 +300,18 @@ func (v *leafFinder) Node(id block.ID, _ blockmap.Range, err error) {
 func (v *leafFinder) Block(e blockmap.Entry) {
 	if e.Index == v.index {
 		v.leaf = v.last
+	}
+}
+
+type (
+	number = domain.Number
+	nokey  = domain.Key
+)
+
+// ownersKeys gives the keys of the ring that can be had.
+func ownersKeys(ring *keyring.Keyring) func(context.Context, number) *domain.Key {
+	return func(ctx context.Context, n number) *domain.Key {
+		key, _ := ring.OwnersKey(ctx, n)
+		return key
 	}
 }
