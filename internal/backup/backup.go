@@ -209,7 +209,7 @@ func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, lengt
 			break
 		}
 		var k int
-		if k, err = from.ReadAt(buf[:min(piece, length-n)], n); err == io.EOF && int64(k) == length-n {
+		if k, err = from.ReadAt(buf[:min(piece, length-n)], n); errors.Is(err, io.EOF) && int64(k) == length-n {
 			err = nil
 		}
 		if err == nil {

@@ -89,11 +89,11 @@ func (e *Env) Busy(t testing.TB) (pending string) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	ctx, s := t.Context(), e.Service
+	ctx := t.Context()
 	bin := e.BinTime
 	e.BinTime = 0
 	e.Restart(t)
-	s = e.Service
+	s := e.Service
 	deleted := e.Make(t, Caller, snapshot.StartRequest{}, map[int64]uint64{1: 1000})
 	do("delete", s.Delete(ctx, Caller, deleted))
 	e.BinTime = max(bin, 24*time.Hour)
