@@ -23,7 +23,6 @@ import (
 	"shale/internal/kms"
 	"shale/internal/snapshot"
 	"shale/internal/token"
-	"shale/internal/vfs"
 )
 
 // defaultAccount is the name of the account of the first start.
@@ -57,23 +56,18 @@ type nodeOptions struct {
 	registry     *prometheus.Registry
 	rootKey      *kms.Root // nil for the one in the folder
 	kmsEndpoint  string    // URL of a KMS elsewhere; empty for the one here
+	// disk is what the folder is on; of dir only paths are used.
+	disk catalog.Disk
+	now  func() time.Time // the clock
+	// maxSegment closes a segment; 0 means segment.MaxSize.
+	maxSegment int64
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
 func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
-	n := &node{clock: &testClock{}}
-	err := dir.CheckCatalog()
+	n, err := openIdle(ctx, dir, o)
 	if err != nil {
 		return nil, err
-	}
-	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
-		return nil, err
-	}
-	if n.catalog, err = catalog.Open(ctx, dir.Catalog(), n.clock.now); err != nil {
-		return nil, err
-	}
-	if err := n.open(ctx, dir, o); err != nil {
-		return nil, errors.Join(err, n.catalog.Close())
 	}
 	registerStore(o.registry, n.store)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -86,6 +80,26 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	n.stop = func() {
 		cancel()
 		work.Wait()
+	}
+	return n, nil
+}
+
+// openIdle is openNode without background work: the service does what it is
+// told, and Settle.
+func openIdle(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
+	n := &node{clock: &testClock{real: o.now}, stop: func() {}}
+	err := dir.CheckCatalog(o.disk.Folder)
+	if err != nil {
+		return nil, err
+	}
+	if err := segment.CheckFormat(o.disk.Folder(dir.Segments())); err != nil {
+		return nil, err
+	}
+	if n.catalog, err = catalog.OpenOn(ctx, o.disk, dir.Catalog(), n.clock.now); err != nil {
+		return nil, err
+	}
+	if err := n.open(ctx, dir, o); err != nil {
+		return nil, errors.Join(err, n.catalog.Close())
 	}
 	return n, nil
 }
@@ -115,7 +129,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		return err
 	}
 	medium, err := segment.Open(segment.Options{
-		FS: vfs.Dir(dir.Segments()), ID: [16]byte(id), Committed: committed, Logger: o.log,
+		FS: o.disk.Folder(dir.Segments()), ID: [16]byte(id), Committed: committed, Logger: o.log, MaxSize: o.maxSegment,
 	})
 	if err != nil {
 		return err
@@ -128,7 +142,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		}
 		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
-	if n.ring, err = keyring.Open(vfs.Dir(dir.Domains()), n.keys, o.log); err != nil {
+	if n.ring, err = keyring.Open(o.disk.Folder(dir.Domains()), n.keys, o.log); err != nil {
 		return errors.Join(err, medium.Close())
 	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
@@ -145,7 +159,7 @@ func (n *node) openKeys(ctx context.Context, dir *datadir.Dir, o nodeOptions) (e
 		n.keys, err = kms.NewRemote(ctx, o.kmsEndpoint)
 		return err
 	}
-	n.kms, err = openKMS(dir, o.rootKey, n.clock.now, o.log)
+	n.kms, err = openKMS(dir, o.disk, o.rootKey, n.clock.now, o.log)
 	n.keys = n.kms
 	return err
 }

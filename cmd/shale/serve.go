@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sys/unix"
 
+	"shale/internal/catalog"
 	"shale/internal/datadir"
 	"shale/internal/ebs"
 	"shale/internal/ec2"
@@ -139,6 +140,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	n, err := openNode(ctx, dir, nodeOptions{
 		testControls: c.TestControls, log: log, registry: registry,
 		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint,
+		disk: catalog.LocalDisk{}, now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -272,19 +274,20 @@ func newLogger(w io.Writer, format string, verbose bool) *slog.Logger {
 // A testClock is the service's clock: the real one, and what tests have moved
 // it forward by.
 type testClock struct {
+	real   func() time.Time
 	mu     sync.Mutex
 	offset time.Duration
 }
 
 func (c *testClock) now() time.Time {
-	_, offset := c.read()
-	return time.Now().Add(offset)
+	now, _ := c.read()
+	return now
 }
 
 func (c *testClock) read() (time.Time, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.offset), c.offset
+	return c.real().Add(c.offset), c.offset
 }
 
 func (c *testClock) advance(d time.Duration) {

@@ -44,8 +44,8 @@ const (
 	// reserve is the room that is left for what ends in less being kept:
 	// deleting, completing, sweeping. Segments leave more (segment.reserve).
 	reserve = 16 << 20
-	// noRoom is the free space, in bytes, at which a failed write is put down
-	// to there being none.
+	// noRoom is the free space, in bytes, at which it is put down to there being
+	// none that the index of the log cannot grow.
 	noRoom = 1 << 20
 )
 
@@ -55,6 +55,7 @@ type Catalog struct {
 	reader *sql.DB
 	now    func() time.Time
 	free   func() (uint64, error) // room on the disk, bytes
+	forget func()                 // what SQLite was told of the disk
 	stmt   statements
 
 	completed completed
@@ -81,16 +82,15 @@ func (e *NewerError) Error() string {
 // Open opens the database, makes it if it does not exist and brings it up to
 // date. now is the clock of deadlines.
 func Open(ctx context.Context, path string, now func() time.Time) (*Catalog, error) {
-	register()
-	return openOn(ctx, system, path, now)
+	return OpenOn(ctx, LocalDisk{}, path, now)
 }
 
-// openOn is Open on one of SQLite's file systems.
-func openOn(ctx context.Context, system, path string, now func() time.Time) (*Catalog, error) {
-	if err := create(path); err != nil {
+// OpenOn is Open on another disk than this machine's.
+func OpenOn(ctx context.Context, disk Disk, path string, now func() time.Time) (*Catalog, error) {
+	if err := create(disk.Folder(filepath.Dir(path)), filepath.Base(path)); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	return openWith(ctx, system, path, now, (*Catalog).migrate)
+	return openWith(ctx, disk, path, now, (*Catalog).migrate)
 }
 
 // OpenBeside opens a database that a server may be using at the same time, to
@@ -107,8 +107,7 @@ func OpenBeside(ctx context.Context, path string, now func() time.Time) (*Catalo
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	register()
-	return openWith(ctx, system, path, now, (*Catalog).checkVersion)
+	return openWith(ctx, LocalDisk{}, path, now, (*Catalog).checkVersion)
 }
 
 // ErrNone says that there is no database.
@@ -117,21 +116,25 @@ var ErrNone = errors.New("there is no catalog")
 // openWith opens a database that exists and has it made ready before it is
 // used.
 func openWith(
-	ctx context.Context, system, path string, now func() time.Time, ready func(*Catalog, context.Context, string) error,
+	ctx context.Context, disk Disk, path string, now func() time.Time, ready func(*Catalog, context.Context, string) error,
 ) (*Catalog, error) {
-	c := &Catalog{now: now, free: vfs.Dir(filepath.Dir(path)).Free}
-	var err error
+	system, forget, err := register(disk)
+	if err != nil {
+		return nil, err
+	}
+	c := &Catalog{now: now, free: disk.Folder(filepath.Dir(path)).Free, forget: forget}
 	if c.writer, err = open(system, path, writerConn, 1); err != nil {
+		forget()
 		return nil, err
 	}
 	if err := ready(c, ctx, path); err != nil {
 		if err = c.full(err); errors.Is(err, blockstore.ErrFull) {
 			err = fmt.Errorf("open catalog %s: no space left on its disk", path)
 		}
-		return nil, errors.Join(err, c.writer.Close())
+		return nil, errors.Join(err, c.Close())
 	}
 	if c.reader, err = open(system, path, readerConn, readers); err != nil {
-		return nil, errors.Join(err, c.writer.Close())
+		return nil, errors.Join(err, c.Close())
 	}
 	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -141,15 +144,15 @@ func openWith(
 
 // create makes an empty file for a database that does not exist, which only
 // its owner can read; SQLite would give it to everybody.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+func create(folder vfs.FS, name string) error {
+	f, err := folder.Create(name)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	return errors.Join(f.Close(), folder.SyncDir())
 }
 
 func open(system, path string, init func(*sqlite3.Conn) error, connections int) (*sql.DB, error) {
@@ -252,17 +255,16 @@ func (c *Catalog) checkVersions(ctx context.Context) error {
 	return nil
 }
 
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // Close closes the database.
 func (c *Catalog) Close() error {
-	return errors.Join(c.stmt.close(), c.reader.Close(), c.writer.Close())
+	err := c.stmt.close()
+	for _, db := range []*sql.DB{c.reader, c.writer} {
+		if db != nil { // it was opened
+			err = errors.Join(err, db.Close())
+		}
+	}
+	c.forget()
+	return err
 }
 
 // update runs f in one transaction, which is durable on return. If f fails
@@ -320,10 +322,9 @@ func (c *Catalog) judge(err error) error {
 // known after a failed sync.
 func (c *Catalog) full(err error) error {
 	switch {
-	case errors.Is(err, sqlite3.FULL):
-	case errors.Is(err, sqlite3.IOERR_WRITE), errors.Is(err, sqlite3.IOERR_SHMSIZE):
-		// SQLite does not pass on why; that there is no room is the reason
-		// that does not speak against the disk.
+	case errors.Is(err, sqlite3.FULL): // see unmappedFile.WriteAt
+	case errors.Is(err, sqlite3.IOERR_SHMSIZE):
+		// The driver does not pass on why.
 		if free, statErr := c.free(); statErr != nil || free > noRoom {
 			return err
 		}

@@ -1,26 +1,59 @@
 package catalog
 
 import (
-	"sync"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
 
-	"github.com/ncruces/go-sqlite3/vfs"
+	"github.com/ncruces/go-sqlite3"
+	sqlite "github.com/ncruces/go-sqlite3/vfs"
+
+	"shale/internal/vfs"
 )
 
-// system is the name under which SQLite knows the file system of catalogs.
-const system = "shale"
+// A Disk is what a database is kept on.
+type Disk interface {
+	// Folder is the folder of the path.
+	Folder(path string) vfs.FS
+	// SQLite is SQLite's way to the same files.
+	SQLite() (sqlite.VFSFilename, error)
+}
 
-// register makes system known, once.
-var register = sync.OnceFunc(func() { vfs.Register(system, unmappedFiles{vfs.Find("")}) })
+// A LocalDisk is this machine's file systems.
+type LocalDisk struct{}
+
+// Folder implements Disk.
+func (LocalDisk) Folder(path string) vfs.FS { return vfs.Dir(path) }
+
+// SQLite implements Disk.
+func (LocalDisk) SQLite() (sqlite.VFSFilename, error) {
+	return sqlite.Find("").(sqlite.VFSFilename), nil
+}
+
+// registered counts the file systems that SQLite has been told of.
+var registered atomic.Int64
+
+// register tells SQLite of a disk. forget undoes it.
+func register(d Disk) (name string, forget func(), err error) {
+	files, err := d.SQLite()
+	if err != nil {
+		return "", nil, err
+	}
+	name = fmt.Sprintf("shale-%d", registered.Add(1))
+	sqlite.Register(name, unmappedFiles{files})
+	return name, func() { sqlite.Unregister(name) }, nil
+}
 
 // unmappedFiles is SQLite's own file system without memory-mapped files, which
 // pages with checksums never use. The driver offers them all the same and
 // panics when it is asked to let go of one, as it is at each checkpoint that
 // finds that another process has written.
-type unmappedFiles struct{ vfs.VFS }
+type unmappedFiles struct{ sqlite.VFSFilename }
 
-// OpenFilename implements vfs.VFSFilename.
-func (s unmappedFiles) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
-	f, flags, err := s.VFS.(vfs.VFSFilename).OpenFilename(name, flags)
+// OpenFilename implements sqlite.VFSFilename.
+func (s unmappedFiles) OpenFilename(name *sqlite.Filename, flags sqlite.OpenFlag) (sqlite.File, sqlite.OpenFlag, error) {
+	f, flags, err := s.VFSFilename.OpenFilename(name, flags)
 	if err != nil {
 		return nil, flags, err
 	}
@@ -29,19 +62,29 @@ func (s unmappedFiles) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs
 
 // A mappedFile is a file of the driver's, as far as it is used here.
 type mappedFile interface {
-	vfs.FileSharedMemory
-	vfs.FileLockState
-	vfs.FileHasMoved
-	vfs.FileSizeHint
-	vfs.FilePersistWAL
-	vfs.FilePowersafeOverwrite
+	sqlite.FileSharedMemory
+	sqlite.FileLockState
+	sqlite.FileHasMoved
+	sqlite.FileSizeHint
+	sqlite.FilePersistWAL
+	sqlite.FilePowersafeOverwrite
 }
 
 // An unmappedFile hides that the file could be mapped.
 type unmappedFile struct{ mappedFile }
 
-// DeviceCharacteristics implements vfs.File. Atomic batches are hidden too:
+// DeviceCharacteristics implements sqlite.File. Atomic batches are hidden too:
 // they are methods of files on one file system only.
-func (f unmappedFile) DeviceCharacteristics() vfs.DeviceCharacteristic {
-	return f.mappedFile.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
+func (f unmappedFile) DeviceCharacteristics() sqlite.DeviceCharacteristic {
+	return f.mappedFile.DeviceCharacteristics() &^ sqlite.IOCAP_BATCH_ATOMIC
+}
+
+// WriteAt implements vfs.File. It tells SQLite of a full disk, and so what
+// calls the catalog: the driver takes it for any error.
+func (f unmappedFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.mappedFile.WriteAt(p, off)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = sqlite.SystemError(err, sqlite3.FULL)
+	}
+	return n, err
 }

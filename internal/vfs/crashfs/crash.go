@@ -68,6 +68,39 @@ func (d *Disk) Crash(s Survivors) *Disk {
 	return found
 }
 
+// Kill gives the disk as it is found when the process ends at this moment and
+// the machine goes on: all that was written is there, and what was not synced
+// may still be lost. The disk itself goes on, too.
+func (d *Disk) Kill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found := New()
+	found.free = d.free
+	copies := map[*inode]*inode{}
+	copied := func(n *inode) *inode {
+		if n != nil && copies[n] == nil {
+			copies[n] = &inode{
+				disk: found, name: n.name, seen: n.seen.clone(), durable: n.durable.clone(), writes: slices.Clone(n.writes), lost: n.lost,
+			}
+		}
+		return copies[n]
+	}
+	for name, n := range d.files {
+		found.files[name] = copied(n)
+	}
+	for name, n := range d.durable {
+		found.durable[name] = copied(n)
+	}
+	for _, r := range d.changes {
+		names := make(map[string]*inode, len(r.names))
+		for name, n := range r.names {
+			names[name] = copied(n)
+		}
+		found.changes = append(found.changes, renaming{r.folder, names})
+	}
+	return found
+}
+
 // A survival draws what survives.
 type survival struct {
 	mode Mode

@@ -335,3 +335,28 @@ func TestCrashIsRepeatable(t *testing.T) {
 		t.Error("the disk has changed")
 	}
 }
+
+// What a process leaves that is killed is all there, and still not durable.
+func TestKill(t *testing.T) {
+	x, d := tester{t}, crashfs.New()
+	f := d.Folder("")
+	file := x.create(f, "x.new")
+	x.write(file, 0, "new")
+	x.ok(f.Rename("x.new", "x"))
+	killed := d.Kill()
+	x.write(file, 0, "NEW") // the other disk goes on
+	f = killed.Folder("")
+	if got := x.content(f, "x"); got != "new" {
+		t.Errorf("found %q", got)
+	}
+	if got := x.outcomes(killed, "", "x"); !slices.Contains(got, "-") || !slices.Contains(got, "") || !slices.Contains(got, "new") {
+		t.Errorf("then the power went: found %q", got)
+	}
+	again, err := f.OpenWrite("x")
+	x.ok(err)
+	x.ok(again.Sync())
+	x.ok(f.SyncDir())
+	if got := x.outcomes(killed, "", "x"); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("then all was synced: found %q", got)
+	}
+}
