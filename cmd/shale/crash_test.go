@@ -1,16 +1,20 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/cryptotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"shale/internal/snapshot"
 	"shale/internal/vfs/crashfs"
 )
 
@@ -82,14 +86,24 @@ type moment struct {
 	ways  []string
 }
 
+// A passage is one step of the script as it went on a sound disk.
+type passage struct {
+	step
+	number int
+	base   *world // before it; nothing runs there
+	was    string // what could be seen before it
+	is     string // and what can be after it
+}
+
 // runScript goes through the script on a sound disk. before is called with each
-// operation that changes something, and after with each step, what could be seen
-// before it, and what can be now.
-func runScript(t *testing.T, seed int64, w *world, before func(crashfs.Op), after func(i int, s step, was, is string)) {
+// operation that changes something, and after with each step.
+func runScript(t *testing.T, seed int64, w *world, before func(crashfs.Op), after func(passage)) {
 	t.Helper()
 	was := ""
 	for i, s := range script() {
-		cryptotest.SetGlobalRandom(t, seedOf(seed, int64(i)))
+		w.clock = w.clock.Add(time.Second) // lists are in the order of time
+		p := passage{step: s, number: i, base: w.on(w.disk.Crash(crashfs.Survivors{Mode: crashfs.Everything}))}
+		p.random(t, seed)
 		w.disk.Before(func(op crashfs.Op) error {
 			if op.Changes() {
 				before(op)
@@ -100,16 +114,49 @@ func runScript(t *testing.T, seed int64, w *world, before func(crashfs.Op), afte
 			t.Fatalf("step %d, %s: %v", i, s.name, err)
 		}
 		w.disk.Before(nil)
-		is, err := w.look(t.Context())
+		seen, err := w.look(t.Context())
 		if err != nil {
 			t.Fatalf("after step %d, %s: %v", i, s.name, err)
 		}
 		if i == 0 {
-			was = is // a store that was never started looks like one that was just made
+			was = seen // a store that was never started looks like one that was just made
 		}
-		after(i, s, was, is)
-		was = is
+		p.was, p.is = was, seen
+		after(p)
+		if t.Failed() {
+			t.FailNow()
+		}
+		was = seen
 	}
+}
+
+// random makes what the step draws the same each time.
+func (p *passage) random(t *testing.T, seed int64) {
+	cryptotest.SetGlobalRandom(t, seedOf(seed, int64(p.number)))
+}
+
+// check compares what is seen with what could be before the step, unless it has
+// been acknowledged, and after it.
+func (p *passage) check(seen string, acknowledged bool) error {
+	if seen = anonymized(seen); seen == anonymized(p.is) || !acknowledged && seen == anonymized(p.was) {
+		return nil
+	}
+	return fmt.Errorf("acknowledged %v, and what is found is neither (-before +found):\n%s\nnor (-after +found):\n%s",
+		acknowledged, cmp.Diff(anonymized(p.was), seen), cmp.Diff(anonymized(p.is), seen))
+}
+
+var drawn = regexp.MustCompile(`snap-[0-9a-f]{17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// anonymized has numbers, in the order in which they appear, for what is drawn
+// at random: a step that is repeated draws something else.
+func anonymized(seen string) string {
+	numbers := map[string]string{}
+	return drawn.ReplaceAllStringFunc(seen, func(id string) string {
+		if numbers[id] == "" {
+			numbers[id] = fmt.Sprintf("<%d>", len(numbers))
+		}
+		return numbers[id]
+	})
 }
 
 // The power goes before every operation of the script, and the store opens
@@ -117,7 +164,7 @@ func runScript(t *testing.T, seed int64, w *world, before func(crashfs.Op), afte
 // is seen is what was seen before the step or after it. It also opens a second
 // time, and completes what was open.
 func TestCrashAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 11)
+	c := newCampaign(t, 7)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
@@ -132,19 +179,16 @@ func TestCrashAtEveryPoint(t *testing.T) {
 			m.disks, m.ways = append(m.disks, w.disk.Crash(s)), append(m.ways, s.String())
 		}
 		moments = append(moments, m)
-	}, func(_ int, s step, was, is string) {
+	}, func(p passage) {
 		for _, m := range moments {
 			for i, disk := range m.disks {
 				states++
-				if err := recovers(t, w.on(disk), was, is); err != nil {
-					t.Errorf("%s: a crash before %v, of which survives %s: %v\n%s", s.name, m.op, m.ways[i], err, c.replay(t, m.op.N))
+				if err := p.recovers(t, w.on(disk), false); err != nil {
+					t.Errorf("%s: a crash before %v, of which survives %s: %v\n%s", p.name, m.op, m.ways[i], err, c.replay(t, m.op.N))
 				}
 			}
 		}
 		moments = moments[:0]
-		if t.Failed() {
-			t.FailNow()
-		}
 	})
 	seen, err := w.finish(t.Context())
 	if err != nil {
@@ -154,8 +198,9 @@ func TestCrashAtEveryPoint(t *testing.T) {
 	t.Logf("%d points, %d states, %v", points, states, time.Since(begun).Round(time.Second))
 }
 
-// recovers opens the world, which must look like one of two, and does it again.
-func recovers(t *testing.T, w *world, was, is string) error {
+// recovers opens the world, which must be as the passage allows, and does it
+// again.
+func (p *passage) recovers(t *testing.T, w *world, acknowledged bool) error {
 	t.Helper()
 	defer w.discard()
 	if err := w.open(t.Context()); err != nil {
@@ -165,8 +210,8 @@ func recovers(t *testing.T, w *world, was, is string) error {
 	if err != nil {
 		return fmt.Errorf("the store cannot be read: %w", err)
 	}
-	if first != was && first != is {
-		return fmt.Errorf("what is found is neither (-before +found):\n%s\nnor (-after +found):\n%s", cmp.Diff(was, first), cmp.Diff(is, first))
+	if err := p.check(first, acknowledged); err != nil {
+		return err
 	}
 	if err := w.close(); err != nil {
 		return fmt.Errorf("the store does not close: %w", err)
@@ -181,4 +226,321 @@ func recovers(t *testing.T, w *world, was, is string) error {
 		return fmt.Errorf("what was open cannot be completed: %w", err)
 	}
 	return w.close()
+}
+
+// The process is killed before every operation of the script, and starts again.
+// Then, with nothing done, the power goes: what could be seen is there. So a
+// start makes durable what it finds.
+func TestKillAndCrash(t *testing.T) {
+	c := newCampaign(t, 19)
+	w := newWorld(t)
+	t.Cleanup(w.discard)
+	var moments []moment
+	runScript(t, c.seed, w, func(op crashfs.Op) {
+		if c.tries(op.N) {
+			moments = append(moments, moment{op: op, disks: []*crashfs.Disk{w.disk.Kill()}})
+		}
+	}, func(p passage) {
+		for _, m := range moments {
+			if err := p.survivesTwice(t, w.on(m.disks[0])); err != nil {
+				t.Errorf("%s: killed before %v: %v\n%s", p.name, m.op, err, c.replay(t, m.op.N))
+			}
+		}
+		moments = moments[:0]
+	})
+}
+
+func (p *passage) survivesTwice(t *testing.T, w *world) error {
+	t.Helper()
+	defer w.discard()
+	if err := w.open(t.Context()); err != nil {
+		return fmt.Errorf("the store does not open: %w", err)
+	}
+	first, err := w.look(t.Context())
+	if err != nil {
+		return err
+	}
+	if err := p.check(first, false); err != nil {
+		return err
+	}
+	after := w.on(w.disk.Crash(crashfs.Survivors{Mode: crashfs.Nothing}))
+	defer after.discard()
+	if err := after.open(t.Context()); err != nil {
+		return fmt.Errorf("the store does not open after the crash: %w", err)
+	}
+	if seen, err := after.look(t.Context()); err != nil || seen != first {
+		return fmt.Errorf("after the crash: %w\n%s", err, cmp.Diff(first, seen))
+	}
+	return nil
+}
+
+// The power goes again, before every operation of a start after a crash, and
+// the next start finds the same.
+func TestCrashInRecovery(t *testing.T) {
+	c := newCampaign(t, 397)
+	w := newWorld(t)
+	t.Cleanup(w.discard)
+	var moments []moment
+	states := 0
+	runScript(t, c.seed, w, func(op crashfs.Op) {
+		if c.tries(op.N) {
+			moments = append(moments, moment{op: op, disks: []*crashfs.Disk{w.disk.Crash(c.survivors(op.N)[0])}})
+		}
+	}, func(p passage) {
+		for _, m := range moments {
+			n, err := p.recoversAgain(t, c, w.on(m.disks[0]))
+			states += n
+			if err != nil {
+				t.Errorf("%s: a crash before %v: %v\n%s", p.name, m.op, err, c.replay(t, m.op.N))
+			}
+		}
+		moments = moments[:0]
+	})
+	t.Logf("%d states", states)
+}
+
+func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int, err error) {
+	t.Helper()
+	defer w.discard()
+	var second []moment
+	w.disk.Before(func(op crashfs.Op) error {
+		if op.Changes() {
+			m := moment{op: op}
+			for _, s := range c.survivors(op.N) {
+				m.disks = append(m.disks, w.disk.Crash(s))
+			}
+			second = append(second, m)
+		}
+		return nil
+	})
+	if err := w.open(t.Context()); err != nil {
+		return 0, err
+	}
+	w.disk.Before(nil)
+	for _, m := range second {
+		for _, disk := range m.disks {
+			states++
+			if err := p.recovers(t, w.on(disk), false); err != nil {
+				return states, fmt.Errorf("and another in the start, before %v: %w", m.op, err)
+			}
+		}
+	}
+	return states, nil
+}
+
+// Every operation of the script fails once. What hits it is refused, or is none
+// the worse for it; after a failed sync or write nothing is written any more,
+// though the disk works again, and the service says so; what can be seen goes
+// on to be seen; after a restart, and a crash, all is there that was
+// acknowledged.
+func TestErrorAtEveryPoint(t *testing.T) {
+	c := newCampaign(t, 29)
+	w := newWorld(t)
+	t.Cleanup(w.discard)
+	points, tried, refused := int64(0), 0, 0
+	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
+		for _, op := range p.operations(t, c) {
+			if points++; !c.tries(points) {
+				continue
+			}
+			tried++
+			failed, err := p.failing(t, c, op)
+			if failed {
+				refused++
+			}
+			if err != nil {
+				t.Errorf("%s, with an error in %v: %v\n%s", p.name, op, err, c.replay(t, points))
+			}
+		}
+	})
+	t.Logf("%d points, %d tried, %d of the steps were refused", points, tried, refused)
+}
+
+// operations are those of the passage, but for reads, with numbers from 1 on.
+func (p *passage) operations(t *testing.T, c campaign) []crashfs.Op {
+	t.Helper()
+	w := p.again(t)
+	defer w.discard()
+	var all []crashfs.Op
+	begun := w.disk.Ops()
+	w.disk.Before(func(op crashfs.Op) error {
+		if op.N -= begun; op.Kind != crashfs.Read {
+			all = append(all, op)
+		}
+		return nil
+	})
+	p.random(t, c.seed)
+	if err := p.do(t.Context(), w); err != nil {
+		t.Fatalf("%s, once more: %v", p.name, err)
+	}
+	w.disk.Before(nil)
+	seen, err := w.look(t.Context())
+	if err == nil {
+		err = p.check(seen, true)
+	}
+	if err != nil {
+		t.Fatalf("%s, once more: %v", p.name, err)
+	}
+	return all
+}
+
+// again is the world before the passage, running if it was.
+func (p *passage) again(t *testing.T) *world {
+	t.Helper()
+	w := p.base.on(p.base.disk.Crash(crashfs.Survivors{Mode: crashfs.Everything}))
+	if p.number > 0 {
+		if err := w.open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// failing goes through the passage with an error in one operation. refused says
+// that the step was.
+func (p *passage) failing(t *testing.T, c campaign, at crashfs.Op) (refused bool, err error) {
+	t.Helper()
+	w := p.again(t)
+	defer w.discard()
+	begun, hit := w.disk.Ops(), false
+	w.disk.Before(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Read || op.N-begun != at.N {
+			return nil
+		}
+		hit = true
+		if op.Kind == crashfs.Write {
+			return &crashfs.Torn{Bytes: op.Length / 2, Err: syscall.EIO}
+		}
+		return syscall.EIO
+	})
+	p.random(t, c.seed)
+	refusal := p.do(t.Context(), w)
+	w.disk.Before(nil)
+	if !hit {
+		return false, errors.New("the operation was not done") // the script is not the same each time
+	}
+	refused = refusal != nil
+	ways := append(c.survivors(at.N), crashfs.Survivors{Mode: crashfs.Nothing})
+	var disks []*crashfs.Disk
+	for _, s := range ways {
+		disks = append(disks, w.disk.Crash(s))
+	}
+	// A key that a start cannot read is not used until the next one, which the
+	// log says. A start that fails leaves nothing to look at.
+	if unread := at.Kind == crashfs.Open && strings.Contains(at.Name, "/keys/"); w.node != nil && !unread {
+		seen, err := w.look(t.Context())
+		if err != nil {
+			return refused, fmt.Errorf("reads do not go on: %w", err)
+		}
+		if err := p.check(seen, !refused); err != nil {
+			return refused, fmt.Errorf("the step: %w; then: %w", refusal, err)
+		}
+		if ready := w.node.service.Ready(); final(at) && ready == nil {
+			return refused, fmt.Errorf("the service says that it is ready; the step: %w", refusal)
+		} else if ready != nil {
+			err := starts("another", "", false).do(t.Context(), w)
+			if err == nil { // the catalog is sound
+				err = puts("another", 0, 1).do(t.Context(), w)
+			}
+			if e, ok := errors.AsType[*snapshot.Error](err); !ok || e.Code != snapshot.StorageStopped {
+				return refused, fmt.Errorf("a write is answered with %w", err)
+			}
+			if !strings.Contains(w.log.String(), "no more changes are taken") && !strings.Contains(w.log.String(), "stopped taking writes") {
+				return refused, fmt.Errorf("the log says nothing of it:\n%s", w.log)
+			}
+		}
+	}
+	for i, disk := range disks {
+		if err := p.recovers(t, w.on(disk), !refused); err != nil {
+			return refused, fmt.Errorf("the step: %w; then a crash, of which survives %v: %w", refusal, ways[i], err)
+		}
+	}
+	return refused, nil
+}
+
+// final reports whether an error in the operation leaves the segments or the
+// catalog in a state that nobody knows.
+func final(op crashfs.Op) bool {
+	return (op.Kind == crashfs.Sync || op.Kind == crashfs.Write) && !strings.Contains(op.Name, "/keys/")
+}
+
+// The disk is full from every operation of the script on that needs space. The
+// step is refused as such, or needs none; what can be seen stays as it is; with
+// space again the same step is done, without a restart.
+func TestFullDiskAtEveryPoint(t *testing.T) {
+	c := newCampaign(t, 7)
+	w := newWorld(t)
+	t.Cleanup(w.discard)
+	points, tried, refused := int64(0), 0, 0
+	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
+		for _, op := range p.operations(t, c) {
+			if !op.Grows {
+				continue
+			}
+			if points++; !c.tries(points) {
+				continue
+			}
+			tried++
+			failed, err := p.full(t, c, op)
+			if failed {
+				refused++
+			}
+			if err != nil {
+				t.Errorf("%s, full from %v on: %v\n%s", p.name, op, err, c.replay(t, points))
+			}
+		}
+	})
+	t.Logf("%d points, %d tried, %d of the steps were refused", points, tried, refused)
+}
+
+func (p *passage) full(t *testing.T, c campaign, at crashfs.Op) (refused bool, err error) {
+	t.Helper()
+	w := p.again(t)
+	defer w.discard()
+	begun := w.disk.Ops()
+	w.disk.Before(func(op crashfs.Op) error {
+		switch {
+		case !op.Grows || op.N-begun < at.N:
+			return nil
+		case op.Kind == crashfs.Write:
+			return &crashfs.Torn{Bytes: op.Length / 2, Err: syscall.ENOSPC}
+		}
+		return syscall.ENOSPC
+	})
+	p.random(t, c.seed)
+	refusal := p.do(t.Context(), w)
+	refused = refusal != nil
+	if w.node != nil {
+		seen, err := w.look(t.Context())
+		if err == nil {
+			err = p.check(seen, !refused)
+		}
+		if err != nil {
+			return refused, fmt.Errorf("the step: %w; then: %w", refusal, err)
+		}
+		if err := w.node.service.Ready(); err != nil {
+			return refused, fmt.Errorf("the service has stopped: %w", err)
+		}
+		var known *snapshot.Error
+		if refused && errors.As(refusal, &known) && known.Code != snapshot.StorageFull {
+			return refused, fmt.Errorf("the step is refused with %w", refusal)
+		}
+	}
+	w.disk.Before(nil)
+	if refused {
+		if err := p.do(t.Context(), w); err != nil {
+			return refused, fmt.Errorf("the step: %w; with space again: %w", refusal, err)
+		}
+	}
+	seen, err := w.look(t.Context())
+	if err == nil {
+		err = p.check(seen, true)
+	}
+	if err != nil {
+		return refused, fmt.Errorf("the step: %w; with space again: %w", refusal, err)
+	}
+	if err := p.recovers(t, w.on(w.disk.Crash(crashfs.Survivors{Mode: crashfs.Nothing})), true); err != nil {
+		return refused, fmt.Errorf("the step: %w; with space again, and then a crash: %w", refusal, err)
+	}
+	return refused, nil
 }

@@ -69,7 +69,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	if err != nil {
 		return nil, err
 	}
-	registerStore(o.registry, n.store)
+	registerStore(o.registry, n.store, n.service.Ready)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
@@ -266,8 +266,8 @@ func newAccessKey() catalog.AccessKey {
 	}
 }
 
-// registerStore exports the store's counters.
-func registerStore(registry *prometheus.Registry, s *blockstore.Store) {
+// registerStore exports the store's counters, and whether changes are taken.
+func registerStore(registry *prometheus.Registry, s *blockstore.Store, ready func() error) {
 	stats := s.Stats()
 	for _, m := range []struct {
 		name, help string
@@ -286,7 +286,7 @@ func registerStore(registry *prometheus.Registry, s *blockstore.Store) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "shale_store_stopped", Help: "1 once a disk error has stopped all writing, else 0.",
 	}, func() float64 {
-		if s.Err() != nil {
+		if ready() != nil {
 			return 1
 		}
 		return 0

@@ -52,6 +52,8 @@ type serveCmd struct {
 	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
+
+	disk catalog.Disk // nil for this machine's
 }
 
 // Help is shown by --help.
@@ -137,10 +139,13 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if c.disk == nil {
+		c.disk = catalog.LocalDisk{}
+	}
 	n, err := openNode(ctx, dir, nodeOptions{
 		testControls: c.TestControls, log: log, registry: registry,
 		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint,
-		disk: catalog.LocalDisk{}, now: time.Now,
+		disk: c.disk, now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -118,11 +118,12 @@ var ErrNone = errors.New("there is no catalog")
 func openWith(
 	ctx context.Context, disk Disk, path string, now func() time.Time, ready func(*Catalog, context.Context, string) error,
 ) (*Catalog, error) {
-	system, forget, err := register(disk)
+	c := &Catalog{now: now, free: disk.Folder(filepath.Dir(path)).Free}
+	system, forget, err := register(disk, c.stop)
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{now: now, free: disk.Folder(filepath.Dir(path)).Free, forget: forget}
+	c.forget = forget
 	if c.writer, err = open(system, path, writerConn, 1); err != nil {
 		forget()
 		return nil, err
@@ -237,7 +238,12 @@ func (c *Catalog) migrate(ctx context.Context, path string) error {
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bring catalog %s up to date: %w", path, err)
 	}
-	return nil
+	// A process that was killed may have left commits that were not synced; what
+	// is seen from here on has to be.
+	if _, err := c.writer.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`); err != nil {
+		return fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	return c.Err()
 }
 
 // checkVersions reads goose's table of versions, if there is one: goose takes
@@ -297,9 +303,10 @@ func (c *Catalog) Err() error {
 	return nil
 }
 
-// fatal are the errors after which nobody knows what is on the disk.
-var fatal = []sqlite3.ExtendedErrorCode{
-	sqlite3.IOERR_WRITE, sqlite3.IOERR_FSYNC, sqlite3.IOERR_DIR_FSYNC, sqlite3.IOERR_TRUNCATE,
+// stop ends all changes: after a failed write or sync nobody knows what is on
+// the disk.
+func (c *Catalog) stop(cause error) {
+	c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: fmt.Errorf("catalog: %w", cause)})
 }
 
 // judge tells a full disk, after which work goes on, from a failed write or
@@ -308,11 +315,11 @@ func (c *Catalog) judge(err error) error {
 	if err = c.full(err); err == nil || errors.Is(err, blockstore.ErrFull) {
 		return err
 	}
-	for _, code := range fatal {
-		if errors.Is(err, code) {
-			c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: err})
-			return c.stopped.Load()
-		}
+	if errors.Is(err, sqlite3.IOERR_DIR_FSYNC) {
+		c.stop(err)
+	}
+	if stopped := c.Err(); stopped != nil {
+		return stopped
 	}
 	return err
 }

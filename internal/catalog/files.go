@@ -34,14 +34,15 @@ func (LocalDisk) SQLite() (sqlite.VFSFilename, error) {
 // registered counts the file systems that SQLite has been told of.
 var registered atomic.Int64
 
-// register tells SQLite of a disk. forget undoes it.
-func register(d Disk) (name string, forget func(), err error) {
+// register tells SQLite of a disk. failed is called with each error of a write,
+// a sync or a change of a length, but that there is no room. forget undoes it.
+func register(d Disk, failed func(error)) (name string, forget func(), err error) {
 	files, err := d.SQLite()
 	if err != nil {
 		return "", nil, err
 	}
 	name = fmt.Sprintf("shale-%d", registered.Add(1))
-	sqlite.Register(name, unmappedFiles{files})
+	sqlite.Register(name, unmappedFiles{files, failed})
 	return name, func() { sqlite.Unregister(name) }, nil
 }
 
@@ -49,7 +50,10 @@ func register(d Disk) (name string, forget func(), err error) {
 // pages with checksums never use. The driver offers them all the same and
 // panics when it is asked to let go of one, as it is at each checkpoint that
 // finds that another process has written.
-type unmappedFiles struct{ sqlite.VFSFilename }
+type unmappedFiles struct {
+	sqlite.VFSFilename
+	failed func(error)
+}
 
 // OpenFilename implements sqlite.VFSFilename.
 func (s unmappedFiles) OpenFilename(name *sqlite.Filename, flags sqlite.OpenFlag) (sqlite.File, sqlite.OpenFlag, error) {
@@ -57,7 +61,7 @@ func (s unmappedFiles) OpenFilename(name *sqlite.Filename, flags sqlite.OpenFlag
 	if err != nil {
 		return nil, flags, err
 	}
-	return unmappedFile{f.(mappedFile)}, flags, nil
+	return unmappedFile{f.(mappedFile), s.failed}, flags, nil
 }
 
 // A mappedFile is a file of the driver's, as far as it is used here.
@@ -70,8 +74,13 @@ type mappedFile interface {
 	sqlite.FilePowersafeOverwrite
 }
 
-// An unmappedFile hides that the file could be mapped.
-type unmappedFile struct{ mappedFile }
+// An unmappedFile hides that the file could be mapped, and hides no error:
+// SQLite passes over those of a checkpoint, which it tries again later, and a
+// sync must not be tried again.
+type unmappedFile struct {
+	mappedFile
+	failed func(error)
+}
 
 // DeviceCharacteristics implements sqlite.File. Atomic batches are hidden too:
 // they are methods of files on one file system only.
@@ -79,12 +88,25 @@ func (f unmappedFile) DeviceCharacteristics() sqlite.DeviceCharacteristic {
 	return f.mappedFile.DeviceCharacteristics() &^ sqlite.IOCAP_BATCH_ATOMIC
 }
 
-// WriteAt implements vfs.File. It tells SQLite of a full disk, and so what
+// WriteAt implements sqlite.File. It tells SQLite of a full disk, and so what
 // calls the catalog: the driver takes it for any error.
 func (f unmappedFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.mappedFile.WriteAt(p, off)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		err = sqlite.SystemError(err, sqlite3.FULL)
+		return n, sqlite.SystemError(err, sqlite3.FULL)
 	}
-	return n, err
+	return n, f.report(err)
+}
+
+// Truncate implements sqlite.File.
+func (f unmappedFile) Truncate(size int64) error { return f.report(f.mappedFile.Truncate(size)) }
+
+// Sync implements sqlite.File.
+func (f unmappedFile) Sync(flags sqlite.SyncFlag) error { return f.report(f.mappedFile.Sync(flags)) }
+
+func (f unmappedFile) report(err error) error {
+	if err != nil {
+		f.failed(err)
+	}
+	return err
 }

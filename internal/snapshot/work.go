@@ -150,18 +150,18 @@ func (s *Service) Run(ctx context.Context) {
 	sweeping := make(chan struct{}, 1) // holds a value while a sweep runs
 	var sweeps sync.WaitGroup
 	for {
-		if err := s.keepTime(ctx); err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
-		}
-		s.startFolds(ctx, &g)
-		s.startCopies(ctx, &rewriting, &taking)
-		select {
-		case sweeping <- struct{}{}:
-			sweeps.Go(func() {
-				defer func() { <-sweeping }()
-				s.sweep(ctx)
-			})
-		default:
+		if err := s.Ready(); err != nil {
+			_ = s.storeError(err) // says so, once
+		} else {
+			s.startWork(ctx, &g, &rewriting, &taking)
+			select {
+			case sweeping <- struct{}{}:
+				sweeps.Go(func() {
+					defer func() { <-sweeping }()
+					s.sweep(ctx)
+				})
+			default:
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -174,6 +174,15 @@ func (s *Service) Run(ctx context.Context) {
 		case <-s.folds.wake:
 		}
 	}
+}
+
+// startWork starts what can be started of all that is due.
+func (s *Service) startWork(ctx context.Context, g, rewriting, taking *errgroup.Group) {
+	if err := s.keepTime(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
+	}
+	s.startFolds(ctx, g)
+	s.startCopies(ctx, rewriting, taking)
 }
 
 // keepTime records what has come to its end: uploads, the time of locks, and
