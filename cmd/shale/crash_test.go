@@ -27,8 +27,7 @@ type campaign struct {
 	only   int64 // the point to try, 0 for all
 }
 
-// newCampaign reads SHALE_CRASH, a list of name=value: seed, points=all or one
-// of so many, states, only.
+// newCampaign reads SHALE_CRASH, a list of name=value with the names above.
 func newCampaign(t *testing.T, stride int64) campaign {
 	t.Helper()
 	c := campaign{seed: 1, stride: stride, states: 1}
@@ -60,6 +59,12 @@ func (c campaign) tries(point int64) bool {
 		return point == c.only
 	}
 	return (point+c.seed)%c.stride == 0
+}
+
+// enters reports whether the operations of a step are looked at: in a sample
+// those of one step in four, as each has to be gone through first.
+func (c campaign) enters(step int) bool {
+	return c.stride == 1 || (int64(step)+c.seed)%4 == 0
 }
 
 // replay says how to see one point again.
@@ -164,7 +169,7 @@ func anonymized(seen string) string {
 // is seen is what was seen before the step or after it. It also opens a second
 // time, and completes what was open.
 func TestCrashAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 7)
+	c := newCampaign(t, 23)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
@@ -232,15 +237,17 @@ func (p *passage) recovers(t *testing.T, w *world, acknowledged bool) error {
 // Then, with nothing done, the power goes: what could be seen is there. So a
 // start makes durable what it finds.
 func TestKillAndCrash(t *testing.T) {
-	c := newCampaign(t, 19)
+	c := newCampaign(t, 47)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
+	points := 0
 	runScript(t, c.seed, w, func(op crashfs.Op) {
 		if c.tries(op.N) {
 			moments = append(moments, moment{op: op, disks: []*crashfs.Disk{w.disk.Kill()}})
 		}
 	}, func(p passage) {
+		points += len(moments)
 		for _, m := range moments {
 			if err := p.survivesTwice(t, w.on(m.disks[0])); err != nil {
 				t.Errorf("%s: killed before %v: %v\n%s", p.name, m.op, err, c.replay(t, m.op.N))
@@ -248,6 +255,7 @@ func TestKillAndCrash(t *testing.T) {
 		}
 		moments = moments[:0]
 	})
+	t.Logf("%d points tried", points)
 }
 
 func (p *passage) survivesTwice(t *testing.T, w *world) error {
@@ -277,7 +285,10 @@ func (p *passage) survivesTwice(t *testing.T, w *world) error {
 // The power goes again, before every operation of a start after a crash, and
 // the next start finds the same.
 func TestCrashInRecovery(t *testing.T) {
-	c := newCampaign(t, 397)
+	c := newCampaign(t, 797)
+	if c.only == 0 {
+		c.stride = max(c.stride, 23) // each point is a whole start, and as many states
+	}
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
@@ -305,11 +316,7 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 	var second []moment
 	w.disk.Before(func(op crashfs.Op) error {
 		if op.Changes() {
-			m := moment{op: op}
-			for _, s := range c.survivors(op.N) {
-				m.disks = append(m.disks, w.disk.Crash(s))
-			}
-			second = append(second, m)
+			second = append(second, moment{op: op, disks: []*crashfs.Disk{w.disk.Crash(c.survivors(op.N)[0])}})
 		}
 		return nil
 	})
@@ -334,13 +341,18 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 // on to be seen; after a restart, and a crash, all is there that was
 // acknowledged.
 func TestErrorAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 29)
+	c := newCampaign(t, 17)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	points, tried, refused := int64(0), 0, 0
 	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
+		if !c.enters(p.number) {
+			return
+		}
 		for _, op := range p.operations(t, c) {
-			if points++; !c.tries(points) {
+			points++
+			at := 1000*int64(p.number) + op.N
+			if !c.tries(at) {
 				continue
 			}
 			tried++
@@ -349,7 +361,7 @@ func TestErrorAtEveryPoint(t *testing.T) {
 				refused++
 			}
 			if err != nil {
-				t.Errorf("%s, with an error in %v: %v\n%s", p.name, op, err, c.replay(t, points))
+				t.Errorf("%s, with an error in %v: %v\n%s", p.name, op, err, c.replay(t, at))
 			}
 		}
 	})
@@ -473,11 +485,16 @@ func TestFullDiskAtEveryPoint(t *testing.T) {
 	t.Cleanup(w.discard)
 	points, tried, refused := int64(0), 0, 0
 	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
+		if !c.enters(p.number) {
+			return
+		}
 		for _, op := range p.operations(t, c) {
 			if !op.Grows {
 				continue
 			}
-			if points++; !c.tries(points) {
+			points++
+			at := 1000*int64(p.number) + op.N
+			if !c.tries(at) {
 				continue
 			}
 			tried++
@@ -486,7 +503,7 @@ func TestFullDiskAtEveryPoint(t *testing.T) {
 				refused++
 			}
 			if err != nil {
-				t.Errorf("%s, full from %v on: %v\n%s", p.name, op, err, c.replay(t, points))
+				t.Errorf("%s, full from %v on: %v\n%s", p.name, op, err, c.replay(t, at))
 			}
 		}
 	})

@@ -2,9 +2,8 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/http"
-	"path"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -36,18 +35,18 @@ func TestFailedSyncIsVisible(t *testing.T) {
 				_, _ = b.ReadFrom(answer.Body)
 				return answer.StatusCode, b.String()
 			}
-			status, text := send("POST", "/snapshots", []byte(`{"VolumeSize": 1}`))
-			var snap struct{ SnapshotID string }
-			if err := json.Unmarshal([]byte(text), &snap); err != nil || status != http.StatusCreated {
+			status, text := send("POST", "/snapshots", []byte(`{"volume_size": 1}`))
+			id := regexp.MustCompile(`snap-[0-9a-f]{17}`).FindString(text)
+			if id == "" || status != http.StatusCreated {
 				t.Fatalf("start: %d %s", status, text)
 			}
-			blocks := "/snapshots/" + snap.SnapshotID + "/blocks/"
+			blocks := "/snapshots/" + id + "/blocks/"
 			if status, text := send("PUT", blocks+"0", content(1)); status != http.StatusCreated {
 				t.Fatalf("put: %d %s", status, text)
 			}
 			var failed atomic.Bool
 			disk.Before(func(op crashfs.Op) error {
-				if op.Kind == crashfs.Sync && strings.HasSuffix(path.Base(op.Name), suffix) && failed.CompareAndSwap(false, true) {
+				if op.Kind == crashfs.Sync && strings.HasSuffix(op.Name, suffix) && failed.CompareAndSwap(false, true) {
 					return syscall.EIO
 				}
 				return nil
@@ -63,7 +62,7 @@ func TestFailedSyncIsVisible(t *testing.T) {
 			if _, text := send("GET", "/metrics", nil); !strings.Contains(text, "\nshale_store_stopped 1\n") {
 				t.Error("/metrics does not say that the store has stopped")
 			}
-			if status, text := send("GET", blocks[:len(blocks)-1]+"?state=pending", nil); status != http.StatusOK || strings.Count(text, "BlockIndex") != 1 {
+			if status, text := send("GET", blocks[:len(blocks)-1]+"?state=pending", nil); status != http.StatusOK || strings.Count(text, "block_index") != 1 {
 				t.Errorf("what was written: %d %s", status, text)
 			}
 			if err := s.stop(); err != nil {
