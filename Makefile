@@ -29,7 +29,7 @@ test: build $(GOTESTSUM) ## every test, in under ten minutes on two cores
 	GOTESTSUM=$(GOTESTSUM) test/run.sh
 
 soak: ## the long campaigns: every operation of the scripts crashes, fails, finds the disk full
-	SHALE_CRASH='stride=1 states=4' go test ./cmd/shale -count=1 -v -timeout 0 -run '^Test(Crash|Kill|Error|FullDisk)'
+	SHALE_CRASH='stride=1 states=4' go test ./cmd/shale -count=1 -v -timeout 0 -run '^Test(CrashAtEveryPoint|ErrorAtEveryPoint|FullDiskAtEveryPoint|LostLog)$$'
 
 bench: build ## measure against the reference server; BENCH=-quick is a smoke test
 	$(BUILD) -o bin/bench ./bench

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shale/internal/snapshot"
+	"shale/internal/vfs"
 	"shale/internal/vfs/crashfs"
 )
 
@@ -89,6 +91,11 @@ type moment struct {
 	op    crashfs.Op
 	disks []*crashfs.Disk
 	ways  []string
+	// killed is what the end of the process leaves.
+	killed *crashfs.Disk
+	// again is as the first of disks, for a crash in the start after it; nil if
+	// that is not tried.
+	again *crashfs.Disk
 }
 
 // A passage is one step of the script as it went on a sound disk.
@@ -167,29 +174,47 @@ func anonymized(seen string) string {
 // The power goes before every operation of the script, and the store opens
 // again with all that was acknowledged and nothing that was not asked for: what
 // is seen is what was seen before the step or after it. It also opens a second
-// time, and completes what was open.
+// time, and completes what was open. So it does if the process is killed there,
+// and if the power goes again in the start after it.
 func TestCrashAtEveryPoint(t *testing.T) {
 	c := newCampaign(t, 23)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
-	begun, points, states := time.Now(), int64(0), 0
+	begun, points, tried, states := time.Now(), 0, 0, 0
 	runScript(t, c.seed, w, func(op crashfs.Op) {
 		points++
 		if !c.tries(op.N) {
 			return
 		}
-		m := moment{op: op}
+		m := moment{op: op, killed: w.disk.Kill()}
+		if c.only != 0 || tried%recoveries == 0 {
+			m.again = w.disk.Crash(c.survivors(op.N)[0])
+		}
 		for _, s := range c.survivors(op.N) {
 			m.disks, m.ways = append(m.disks, w.disk.Crash(s)), append(m.ways, s.String())
 		}
+		tried++
 		moments = append(moments, m)
 	}, func(p passage) {
 		for _, m := range moments {
+			failed := func(what string, err error) {
+				t.Errorf("%s, before %v: %s: %v\n%s", p.name, m.op, what, err, c.replay(t, m.op.N))
+			}
 			for i, disk := range m.disks {
 				states++
 				if err := p.recovers(t, w.on(disk), false); err != nil {
-					t.Errorf("%s: a crash before %v, of which survives %s: %v\n%s", p.name, m.op, m.ways[i], err, c.replay(t, m.op.N))
+					failed("a crash, of which survives "+m.ways[i], err)
+				}
+			}
+			states++
+			if err := p.survivesTwice(t, w.on(m.killed)); err != nil {
+				failed("killed", err)
+			}
+			if m.again != nil {
+				n, err := p.recoversAgain(t, c, w.on(m.again))
+				if states += n; err != nil {
+					failed("a crash, of which survives "+m.ways[0], err)
 				}
 			}
 		}
@@ -200,8 +225,12 @@ func TestCrashAtEveryPoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.checkFinals(t, seen)
-	t.Logf("%d points, %d states, %v", points, states, time.Since(begun).Round(time.Second))
+	t.Logf("%d points, %d tried, %d states, %v", points, tried, states, time.Since(begun).Round(time.Second))
 }
+
+// recoveries is the one of so many points at which a crash in the start after
+// the crash is tried: each is as many states as the start has operations.
+const recoveries = 31
 
 // recovers opens the world, which must be as the passage allows, and does it
 // again.
@@ -233,31 +262,9 @@ func (p *passage) recovers(t *testing.T, w *world, acknowledged bool) error {
 	return w.close()
 }
 
-// The process is killed before every operation of the script, and starts again.
-// Then, with nothing done, the power goes: what could be seen is there. So a
-// start makes durable what it finds.
-func TestKillAndCrash(t *testing.T) {
-	c := newCampaign(t, 47)
-	w := newWorld(t)
-	t.Cleanup(w.discard)
-	var moments []moment
-	points := 0
-	runScript(t, c.seed, w, func(op crashfs.Op) {
-		if c.tries(op.N) {
-			moments = append(moments, moment{op: op, disks: []*crashfs.Disk{w.disk.Kill()}})
-		}
-	}, func(p passage) {
-		points += len(moments)
-		for _, m := range moments {
-			if err := p.survivesTwice(t, w.on(m.disks[0])); err != nil {
-				t.Errorf("%s: killed before %v: %v\n%s", p.name, m.op, err, c.replay(t, m.op.N))
-			}
-		}
-		moments = moments[:0]
-	})
-	t.Logf("%d points tried", points)
-}
-
+// survivesTwice opens the world after the process was killed. Then, with nothing
+// done, the power goes: what could be seen is there. So a start makes durable
+// what it finds.
 func (p *passage) survivesTwice(t *testing.T, w *world) error {
 	t.Helper()
 	defer w.discard()
@@ -282,34 +289,8 @@ func (p *passage) survivesTwice(t *testing.T, w *world) error {
 	return nil
 }
 
-// The power goes again, before every operation of a start after a crash, and
-// the next start finds the same.
-func TestCrashInRecovery(t *testing.T) {
-	c := newCampaign(t, 797)
-	if c.only == 0 {
-		c.stride = max(c.stride, 23) // each point is a whole start, and as many states
-	}
-	w := newWorld(t)
-	t.Cleanup(w.discard)
-	var moments []moment
-	states := 0
-	runScript(t, c.seed, w, func(op crashfs.Op) {
-		if c.tries(op.N) {
-			moments = append(moments, moment{op: op, disks: []*crashfs.Disk{w.disk.Crash(c.survivors(op.N)[0])}})
-		}
-	}, func(p passage) {
-		for _, m := range moments {
-			n, err := p.recoversAgain(t, c, w.on(m.disks[0]))
-			states += n
-			if err != nil {
-				t.Errorf("%s: a crash before %v: %v\n%s", p.name, m.op, err, c.replay(t, m.op.N))
-			}
-		}
-		moments = moments[:0]
-	})
-	t.Logf("%d states", states)
-}
-
+// recoversAgain opens the world after a crash, and lets the power go again before
+// every operation of that.
 func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int, err error) {
 	t.Helper()
 	defer w.discard()
@@ -560,4 +541,69 @@ func (p *passage) full(t *testing.T, c campaign, at crashfs.Op) (refused bool, e
 		return refused, fmt.Errorf("the step: %w; with space again, and then a crash: %w", refusal, err)
 	}
 	return refused, nil
+}
+
+// SQLite's log is lost, or ends early, as a disk that breaks its promises leaves
+// it. The store is refused, with the catalog named, or is as it was at an
+// earlier moment, whole; never a mixture of two.
+func TestLostLog(t *testing.T) {
+	c := newCampaign(t, 5)
+	w := newWorld(t)
+	t.Cleanup(w.discard)
+	var all []string // what could be seen after each step
+	tried, refused, older := 0, 0, 0
+	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
+		all = append(all, p.is)
+		size, err := vfs.SizeOf(w.disk.Folder(w.dir.Path()), "catalog.db-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// An empty one begins anew with the next transaction. An older catalog at a
+		// later time, or with later keys, is no moment that there was.
+		if later := w.ids["late"] != ""; size == 0 || later || !c.tries(int64(p.number)) {
+			return
+		}
+		for cut := range int64(4) {
+			tried++
+			found := w.on(w.disk.Crash(crashfs.Survivors{Mode: crashfs.Everything}))
+			at := int64(-1) // the log is gone
+			if cut > 0 {
+				at = int64(seedOf(c.seed, int64(p.number), cut) % uint64(size))
+			}
+			seen, err := found.withoutLog(t, at)
+			switch {
+			case err != nil && strings.Contains(err.Error(), "catalog"):
+				refused++
+			case err != nil:
+				t.Errorf("after %s, with the log cut at %d: %v\n%s", p.name, at, err, c.replay(t, int64(p.number)))
+			case !slices.Contains(all, seen):
+				t.Errorf("after %s, with the log cut at %d: what is found never was (-now +found):\n%s\n%s",
+					p.name, at, cmp.Diff(p.is, seen), c.replay(t, int64(p.number)))
+			case seen != p.is:
+				older++
+			}
+		}
+	})
+	t.Logf("%d states: %d refused, %d as of an earlier moment", tried, refused, older)
+}
+
+// withoutLog opens the world with SQLite's log cut, or removed if at is
+// negative, and gives what can be seen.
+func (w *world) withoutLog(t *testing.T, at int64) (string, error) {
+	t.Helper()
+	defer w.discard()
+	root, name := w.disk.Folder(w.dir.Path()), "catalog.db-wal"
+	if at < 0 {
+		if err := root.Remove(name); err != nil {
+			return "", err
+		}
+	} else if f, err := root.OpenWrite(name); err != nil {
+		return "", err
+	} else if err := f.Truncate(at); err != nil {
+		return "", err
+	}
+	if err := w.open(t.Context()); err != nil {
+		return "", err
+	}
+	return w.look(t.Context())
 }
