@@ -14,7 +14,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
 
 FUZZTIME := 10s
 
-.PHONY: help run build test bench lint fmt fuzz clean
+.PHONY: help run build test soak bench lint fmt fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -27,6 +27,9 @@ build: ## bin/shale, one static binary
 
 test: build $(GOTESTSUM) ## every test, in under ten minutes on two cores
 	GOTESTSUM=$(GOTESTSUM) test/run.sh
+
+soak: ## the long campaigns: every operation of the scripts crashes, fails, finds the disk full
+	SHALE_CRASH='stride=1 states=4' go test ./cmd/shale -count=1 -v -timeout 0 -run '^Test(CrashAtEveryPoint|ErrorAtEveryPoint|FullDiskAtEveryPoint|LostLog)$$'
 
 bench: build ## measure against the reference server; BENCH=-quick is a smoke test
 	$(BUILD) -o bin/bench ./bench

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"shale/internal/catalog"
 	"shale/internal/datadir"
 	"shale/internal/keyring"
 	"shale/internal/kms"
@@ -79,14 +80,14 @@ func readRootKey(file string) ([]byte, error) {
 
 // openKMS opens the keys in the data folder. A nil root stands for the root key
 // that is in the folder, too.
-func openKMS(dir *datadir.Dir, root *kms.Root, now func() time.Time, log *slog.Logger) (*kms.Local, error) {
-	keys := vfs.Dir(dir.KMS())
+func openKMS(dir *datadir.Dir, disk catalog.Disk, root *kms.Root, now func() time.Time, log *slog.Logger) (*kms.Local, error) {
+	keys := disk.Folder(dir.KMS())
 	if root == nil {
 		begun, err := kms.Begun(keys)
 		if err != nil {
 			return nil, err
 		}
-		own, err := kms.LoadRoot(vfs.Dir(dir.Keys()), !begun)
+		own, err := kms.LoadRoot(disk.Folder(dir.Keys()), !begun)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,6 @@ import (
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
 	"shale/internal/token"
-	"shale/internal/vfs"
 )
 
 // defaultAccount is the name of the account of the first start.
@@ -64,41 +63,20 @@ type nodeOptions struct {
 	catalog      string    // URL of a catalog elsewhere; empty for the one here
 	// scrubEvery is the time in which everything is read once; 0 for never.
 	scrubEvery time.Duration
+	// disk is what the folder is on; of dir only paths are used.
+	disk catalog.Disk
+	now  func() time.Time // the clock
+	// maxSegment closes a segment; 0 means segment.MaxSize.
+	maxSegment int64
 }
 
 // openNode opens what is in the folder, or makes it, and starts the service.
 func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
-	n := &node{clock: &testClock{}}
-	place, check := dir.Catalog(), dir.CheckCatalog
-	if o.catalog != "" {
-		place, check = o.catalog, dir.CheckElsewhere
-	}
-	err := backup.Check(dir)
-	if err == nil {
-		err = check()
-	}
+	n, err := openIdle(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
-	if err = dir.CheckCatalog(); err != nil {
-		return nil, err
-	}
-	if err := segment.CheckFormat(vfs.Dir(dir.Segments())); err != nil {
-		return nil, err
-	}
-	if n.catalog, err = catalog.Open(ctx, place, n.clock.now); err != nil {
-		return nil, err
-	}
-	if o.catalog != "" {
-		err = n.tie(ctx, dir)
-	}
-	if err == nil {
-		err = n.open(ctx, dir, o)
-	}
-	if err != nil {
-		return nil, errors.Join(err, n.catalog.Close())
-	}
-	registerStore(o.registry, n.store)
+	registerStore(o.registry, n.store, n.service.Ready)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { n.service.Run(ctx) })
@@ -113,6 +91,44 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	n.stop = func() {
 		cancel()
 		work.Wait()
+	}
+	return n, nil
+}
+
+// openIdle is openNode without background work: the service does what it is
+// told, and Settle.
+func openIdle(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, error) {
+	n := &node{clock: &testClock{real: o.now}, stop: func() {}}
+	err := backup.Check(dir)
+	switch {
+	case err != nil:
+	case o.catalog != "":
+		err = dir.CheckElsewhere()
+	default:
+		err = dir.CheckCatalog(o.disk.Folder)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := segment.CheckFormat(o.disk.Folder(dir.Segments())); err != nil {
+		return nil, err
+	}
+	if o.catalog != "" {
+		n.catalog, err = catalog.Open(ctx, o.catalog, n.clock.now)
+	} else {
+		n.catalog, err = catalog.OpenOn(ctx, o.disk, dir.Catalog(), n.clock.now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.catalog != "" {
+		err = n.tie(ctx, dir)
+	}
+	if err == nil {
+		err = n.open(ctx, dir, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.catalog.Close())
 	}
 	return n, nil
 }
@@ -140,11 +156,15 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if err != nil {
 		return err
 	}
+	dropped, err := n.catalog.Dropped(ctx)
+	if err != nil {
+		return err
+	}
 	if err := backup.Adopt(dir, committed); err != nil {
 		return fmt.Errorf("adopt backup: %w", err)
 	}
 	medium, err := segment.Open(segment.Options{
-		FS: vfs.DirectDir(dir.Segments()), ID: id, Committed: committed, Logger: o.log,
+		FS: o.disk.Folder(dir.Segments()), ID: id, Committed: committed, Dropped: dropped, Logger: o.log, MaxSize: o.maxSegment,
 	})
 	if err != nil {
 		return err
@@ -157,7 +177,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		}
 		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
-	if n.ring, err = keyring.Open(vfs.Dir(dir.Domains()), n.keys, o.log); err != nil {
+	if n.ring, err = keyring.Open(o.disk.Folder(dir.Domains()), n.keys, o.log); err != nil {
 		return errors.Join(err, medium.Close())
 	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
@@ -205,7 +225,7 @@ func (n *node) openKeys(ctx context.Context, dir *datadir.Dir, o nodeOptions) (e
 		n.keys, err = kms.NewRemote(ctx, o.kmsEndpoint)
 		return err
 	}
-	n.kms, err = openKMS(dir, o.rootKey, n.clock.now, o.log)
+	n.kms, err = openKMS(dir, o.disk, o.rootKey, n.clock.now, o.log)
 	n.keys = n.kms
 	return err
 }
@@ -326,8 +346,8 @@ func newAccessKey() catalog.AccessKey {
 	}
 }
 
-// registerStore exports the store's counters.
-func registerStore(registry *prometheus.Registry, s *blockstore.Store) {
+// registerStore exports the store's counters, and whether changes are taken.
+func registerStore(registry *prometheus.Registry, s *blockstore.Store, ready func() error) {
 	stats := s.Stats()
 	for _, m := range []struct {
 		name, help string
@@ -346,7 +366,7 @@ func registerStore(registry *prometheus.Registry, s *blockstore.Store) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "shale_store_stopped", Help: "1 once a disk error has stopped all writing, else 0.",
 	}, func() float64 {
-		if s.Err() != nil {
+		if ready() != nil {
 			return 1
 		}
 		return 0

@@ -92,7 +92,7 @@ func (f *folder) openKeys(rootKeyFile string) error {
 	if begun, err := kms.Begun(vfs.Dir(f.dir.KMS())); err != nil || !begun {
 		return errors.Join(errors.New("there are no KMS keys in the folder"), err)
 	}
-	local, err := openKMS(f.dir, root, time.Now, slog.New(slog.DiscardHandler))
+	local, err := openKMS(f.dir, catalog.LocalDisk{}, root, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

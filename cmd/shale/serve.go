@@ -59,6 +59,8 @@ type serveCmd struct {
 	ScrubDays int `default:"30" placeholder:"N" help:"Read and verify everything that is stored once in N days, slowly; 1 to 365, 0 for never. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
+
+	disk catalog.Disk // nil for this machine's
 }
 
 // Help is shown by --help.
@@ -152,10 +154,13 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if c.disk == nil {
+		c.disk = catalog.LocalDisk{}
+	}
 	n, err := openNode(ctx, dir, nodeOptions{
 		testControls: c.TestControls, log: log, registry: registry,
 		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint, catalog: string(c.Catalog),
-		scrubEvery: time.Duration(c.ScrubDays) * 24 * time.Hour,
+		scrubEvery: time.Duration(c.ScrubDays) * 24 * time.Hour, disk: c.disk, now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -305,19 +310,20 @@ func newLogger(w io.Writer, format string, verbose bool) *slog.Logger {
 // A testClock is the service's clock: the real one, and what tests have moved
 // it forward by.
 type testClock struct {
+	real   func() time.Time
 	mu     sync.Mutex
 	offset time.Duration
 }
 
 func (c *testClock) now() time.Time {
-	_, offset := c.read()
-	return time.Now().Add(offset)
+	now, _ := c.read()
+	return now
 }
 
 func (c *testClock) read() (time.Time, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.offset), c.offset
+	return c.real().Add(c.offset), c.offset
 }
 
 func (c *testClock) advance(d time.Duration) {

@@ -54,6 +54,11 @@ type clock = func() time.Time
 type database interface {
 	// String names it in messages; no secrets.
 	String() string
+	// begin is called before all else, end after all else. failed is to be
+	// called with errors after which nobody knows what was recorded, and that
+	// no query gives.
+	begin(failed func(error)) error
+	end()
 	// exists says ErrNone, or why it cannot be looked at.
 	exists(ctx context.Context) error
 	// writer opens the one connection that writes, and reader those that only
@@ -66,6 +71,8 @@ type database interface {
 	versionsQuery() string
 	// take makes this process the only one that changes snapshots.
 	take(ctx context.Context, writer *sql.DB) error
+	// secure makes all durable that can be seen.
+	secure(ctx context.Context, writer *sql.DB) error
 	// free says how much room there is, in bytes.
 	free() (uint64, error)
 	// execAll runs a statement for each row of arguments, in their order, and
@@ -131,8 +138,7 @@ func databaseAt(place string) (database, error) {
 	if IsURL(place) {
 		return newPostgres(place)
 	}
-	register()
-	return &sqlite{place, system}, nil
+	return &sqlite{path: place, disk: LocalDisk{}}, nil
 }
 
 // Open opens the database at the place, a path or a URL (IsURL), and brings it
@@ -147,6 +153,11 @@ func Open(ctx context.Context, place string, now clock) (*Catalog, error) {
 		return nil, err
 	}
 	return openWith(ctx, db, now, (*Catalog).migrate)
+}
+
+// OpenOn is Open of a path on another disk than this machine's.
+func OpenOn(ctx context.Context, disk Disk, path string, now clock) (*Catalog, error) {
+	return openWith(ctx, &sqlite{path: path, disk: disk}, now, (*Catalog).migrate)
 }
 
 // OpenBeside opens a database that a server may be using at the same time, to
@@ -168,18 +179,21 @@ func OpenBeside(ctx context.Context, place string, now clock) (*Catalog, error) 
 // openWith opens a database and has it made ready before it is used.
 func openWith(ctx context.Context, db database, now clock, ready func(*Catalog, context.Context) error) (*Catalog, error) {
 	c := &Catalog{db: db, now: now, free: db.free}
-	var err error
-	if c.writer, err = db.writer(); err != nil {
+	err := db.begin(c.stop)
+	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", db, err)
+	}
+	if c.writer, err = db.writer(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", db, err), c.Close())
 	}
 	if err := ready(c, ctx); err != nil {
 		if db.isFull(err, c.free) {
 			err = fmt.Errorf("open catalog %s: no space left on its disk", db)
 		}
-		return nil, errors.Join(err, c.writer.Close())
+		return nil, errors.Join(err, c.Close())
 	}
 	if c.reader, err = db.reader(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", db, err), c.writer.Close())
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", db, err), c.Close())
 	}
 	if err := c.stmt.prepare(ctx, c.writer, c.reader); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -227,7 +241,10 @@ func (c *Catalog) migrate(ctx context.Context) error {
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bring catalog %s up to date: %w", c.db, err)
 	}
-	return nil
+	if err := c.db.secure(ctx, c.writer); err != nil {
+		return fmt.Errorf("open catalog %s: %w", c.db, err)
+	}
+	return c.Err()
 }
 
 // checkVersions reads goose's table of versions, if there is one: goose takes
@@ -247,7 +264,14 @@ func (c *Catalog) checkVersions(ctx context.Context) error {
 
 // Close closes the database.
 func (c *Catalog) Close() error {
-	return errors.Join(c.stmt.close(), c.reader.Close(), c.writer.Close())
+	err := c.stmt.close()
+	for _, db := range []*sql.DB{c.reader, c.writer} {
+		if db != nil { // it was opened
+			err = errors.Join(err, db.Close())
+		}
+	}
+	c.db.end()
+	return err
 }
 
 // update runs f in one transaction, which is durable on return. If f fails
@@ -314,10 +338,17 @@ func (c *Catalog) judge(err error) error {
 	case c.db.isFull(err, c.free):
 		return fmt.Errorf("catalog: %w", blockstore.ErrFull)
 	case c.db.isFatal(err):
-		c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: err})
-		return c.stopped.Load()
+		c.stop(err)
+	}
+	if stopped := c.Err(); stopped != nil {
+		return stopped
 	}
 	return err
+}
+
+// stop ends all changes: nobody knows any more what was recorded.
+func (c *Catalog) stop(cause error) {
+	c.stopped.CompareAndSwap(nil, &blockstore.StoppedError{Cause: fmt.Errorf("catalog: %w", cause)})
 }
 
 // checkRoom refuses what makes the catalog grow while there is still room to

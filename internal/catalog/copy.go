@@ -11,6 +11,7 @@ import (
 	"github.com/ncruces/go-sqlite3/driver"
 
 	"shale/internal/blockstore"
+	"shale/internal/vfs"
 )
 
 // copyPages is how many pages are copied at a time.
@@ -23,7 +24,11 @@ const copyPages = 2048
 func (c *Catalog) CopyTo(
 	ctx context.Context, path string, progress func(done, total int64),
 ) (lengths map[blockstore.ContainerID]int64, err error) {
-	if err := create(path); err != nil {
+	from, ok := c.db.(*sqlite)
+	if !ok {
+		return nil, fmt.Errorf("copy catalog: it is in %s, whose own tools make copies", c.db)
+	}
+	if err := create(from.disk.Folder(filepath.Dir(path)), filepath.Base(path)); err != nil {
 		return nil, fmt.Errorf("copy catalog: %w", err)
 	}
 	conn, err := c.reader.Conn(ctx)
@@ -32,7 +37,7 @@ func (c *Catalog) CopyTo(
 	}
 	defer conn.Close()
 	err = conn.Raw(func(d any) error {
-		lengths, err = copyFrom(ctx, d.(driver.Conn), path, progress)
+		lengths, err = copyFrom(ctx, d.(driver.Conn), from.vfs, path, progress)
 		return err
 	})
 	if err == nil {
@@ -44,7 +49,9 @@ func (c *Catalog) CopyTo(
 	return lengths, nil
 }
 
-func copyFrom(ctx context.Context, d driver.Conn, path string, progress func(done, total int64)) (_ map[blockstore.ContainerID]int64, err error) {
+func copyFrom(
+	ctx context.Context, d driver.Conn, system, path string, progress func(done, total int64),
+) (_ map[blockstore.ContainerID]int64, err error) {
 	source := d.Raw()
 	if err := source.Exec(`BEGIN`); err != nil {
 		return nil, err
@@ -87,5 +94,5 @@ func syncFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
+	return errors.Join(f.Sync(), f.Close(), vfs.Dir(filepath.Dir(path)).SyncDir())
 }

@@ -361,6 +361,15 @@ func (p *postgres) isPassing(err error) bool {
 	return !p.isFatal(err) && hasState(err, serializationFailure, deadlockDetected)
 }
 
+// begin implements database.
+func (p *postgres) begin(func(error)) error { return nil }
+
+// end implements database.
+func (p *postgres) end() {}
+
+// secure implements database: what can be seen is durable.
+func (p *postgres) secure(context.Context, *sql.DB) error { return nil }
+
 // shrink implements database: PostgreSQL does that by itself.
 func (p *postgres) shrink(context.Context, *sql.DB) error { return nil }
 

@@ -22,20 +22,33 @@ const (
 	sqliteReaders = 4
 	// cachePages is each connection's page cache: 8 MiB, as negative KiB.
 	cachePages = -8 << 10
-	// noRoom is the free space, in bytes, at which a failed write is put down
-	// to there being none.
+	// noRoom is the free space, in bytes, at which it is put down to there being
+	// none that the index of the log cannot grow.
 	noRoom = 1 << 20
 )
 
 // An sqlite is a database in a file.
 type sqlite struct {
-	path string
-	vfs  string // the name of SQLite's file system under it
+	path   string
+	disk   Disk
+	vfs    string // the name that SQLite has for the disk
+	forget func() // takes that back
 }
 
-// openOn is Open on one of SQLite's file systems.
-func openOn(ctx context.Context, system, path string, now clock) (*Catalog, error) {
-	return openWith(ctx, &sqlite{path, system}, now, (*Catalog).migrate)
+// begin implements database.
+func (s *sqlite) begin(failed func(error)) (err error) {
+	s.vfs, s.forget, err = register(s.disk, failed)
+	return err
+}
+
+// end implements database.
+func (s *sqlite) end() { s.forget() }
+
+// secure implements database. A process that was killed may have left commits
+// that were not synced; what is seen from here on has to be.
+func (s *sqlite) secure(ctx context.Context, writer *sql.DB) error {
+	_, err := writer.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+	return err
 }
 
 // String implements database.
@@ -54,23 +67,26 @@ func (s *sqlite) exists(context.Context) error {
 // writer implements database. It makes an empty file for a database that does
 // not exist, which only its owner can read; SQLite would give it to everybody.
 func (s *sqlite) writer() (*sql.DB, error) {
-	if err := create(s.path); err != nil {
+	if err := create(s.folder(), filepath.Base(s.path)); err != nil {
 		return nil, err
 	}
 	return s.open(writerConn, 1)
 }
 
 // create makes an empty file for a database, unless there is one.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+func create(folder vfs.FS, name string) error {
+	f, err := folder.Create(name)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	return errors.Join(f.Close(), folder.SyncDir())
 }
+
+// folder is the one that the file is in.
+func (s *sqlite) folder() vfs.FS { return s.disk.Folder(filepath.Dir(s.path)) }
 
 // reader implements database.
 func (s *sqlite) reader() (*sql.DB, error) { return s.open(readerConn, sqliteReaders) }
@@ -121,7 +137,7 @@ func (s *sqlite) versionsQuery() string {
 func (s *sqlite) take(context.Context, *sql.DB) error { return nil }
 
 // free implements database.
-func (s *sqlite) free() (uint64, error) { return vfs.Dir(filepath.Dir(s.path)).Free() }
+func (s *sqlite) free() (uint64, error) { return s.folder().Free() }
 
 // execAll implements database.
 func (s *sqlite) execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) ([]int64, error) {
@@ -159,30 +175,17 @@ func (s *sqlite) shrink(ctx context.Context, writer *sql.DB) error {
 	return err
 }
 
-// fatal are the errors after which nobody knows what is on the disk.
-var fatal = []sqlite3.ExtendedErrorCode{
-	sqlite3.IOERR_WRITE, sqlite3.IOERR_FSYNC, sqlite3.IOERR_DIR_FSYNC, sqlite3.IOERR_TRUNCATE,
-}
+// isFatal implements database. Failed writes and syncs are told by the files
+// (unmappedFile), for SQLite passes over some.
+func (s *sqlite) isFatal(err error) bool { return errors.Is(err, sqlite3.IOERR_DIR_FSYNC) }
 
-// isFatal implements database.
-func (s *sqlite) isFatal(err error) bool {
-	for _, code := range fatal {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return false
-}
-
-// isFull implements database. A sync that failed is never taken for a full
-// disk, as nothing is known after a failed sync.
+// isFull implements database.
 func (s *sqlite) isFull(err error, free func() (uint64, error)) bool {
 	switch {
-	case errors.Is(err, sqlite3.FULL):
+	case errors.Is(err, sqlite3.FULL): // see unmappedFile.WriteAt
 		return true
-	case errors.Is(err, sqlite3.IOERR_WRITE), errors.Is(err, sqlite3.IOERR_SHMSIZE):
-		// SQLite does not pass on why; that there is no room is the reason
-		// that does not speak against the disk.
+	case errors.Is(err, sqlite3.IOERR_SHMSIZE):
+		// The driver does not pass on why.
 		room, statErr := free()
 		return statErr == nil && room <= noRoom
 	default:
@@ -193,10 +196,3 @@ func (s *sqlite) isFull(err error, free func() (uint64, error)) bool {
 // isPassing implements database: writers wait for one another.
 func (s *sqlite) isPassing(error) bool { return false }
 
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

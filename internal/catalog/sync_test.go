@@ -2,77 +2,98 @@ package catalog_test
 
 import (
 	"errors"
-	"path/filepath"
-	"sync/atomic"
+	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/vfs"
-
 	"shale/internal/blockstore"
 	"shale/internal/catalog"
+	"shale/internal/vfs/crashfs"
 )
 
-// failing is SQLite's file system whose syncs fail on demand.
-type failing struct {
-	vfs.VFS
-	fail atomic.Bool
-}
-
-func (f *failing) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
-	file, flags, err := f.VFS.(vfs.VFSFilename).OpenFilename(name, flags)
+// onDisk opens a catalog on the disk, until the test ends.
+func onDisk(t *testing.T, d *crashfs.Disk) *catalog.Catalog {
+	t.Helper()
+	c, err := catalog.OpenOn(t.Context(), d, "/catalog.db", time.Now)
 	if err != nil {
-		return nil, flags, err
+		t.Fatal(err)
 	}
-	return &failingFile{file, f}, flags, nil
+	t.Cleanup(func() {
+		_ = c.Close()
+		_ = d.Close()
+	})
+	return c
 }
 
-type failingFile struct {
-	vfs.File
-	fs *failing
-}
-
-func (f *failingFile) Sync(flags vfs.SyncFlag) error {
-	if f.fs.fail.Load() {
-		return sqlite3.IOERR_FSYNC
-	}
-	return f.File.Sync(flags)
-}
-
-func (f *failingFile) SharedMemory() vfs.SharedMemory {
-	return f.File.(vfs.FileSharedMemory).SharedMemory()
-}
-
-// A failed sync of the catalog is final, though later ones would succeed.
+// A failed sync of the catalog is final, though later ones would succeed; so is
+// a failed write, for nobody knows what it was for.
 func TestFailedSyncIsFinal(t *testing.T) {
-	disk := &failing{VFS: vfs.Find("")}
-	vfs.Register("failing", disk)
-	t.Cleanup(func() { vfs.Unregister("failing") })
-	c, err := catalog.OpenOn(t.Context(), "failing", filepath.Join(t.TempDir(), "catalog.db"), time.Now)
-	if err != nil {
-		t.Fatal(err)
+	for _, kind := range []crashfs.Kind{crashfs.Sync, crashfs.Write} {
+		disk := crashfs.New()
+		c := onDisk(t, disk)
+		add := func(id string) error {
+			return c.CreateAccount(t.Context(), id, catalog.AccessKey{ID: id, Account: id})
+		}
+		if err := add("1"); err != nil {
+			t.Fatal(err)
+		}
+		disk.Before(func(op crashfs.Op) error {
+			if op.Kind == kind {
+				return syscall.EIO
+			}
+			return nil
+		})
+		var stopped *blockstore.StoppedError
+		if err := add("2"); !errors.As(err, &stopped) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("with a disk that fails to %s: got %v, want a *StoppedError for it", kind, err)
+		}
+		disk.Before(nil)
+		if err := add("3"); !errors.As(err, &stopped) {
+			t.Errorf("after it: got %v, want a *StoppedError", err)
+		}
+		if err := c.Err(); !errors.As(err, &stopped) {
+			t.Errorf("Err: got %v, want a *StoppedError", err)
+		}
+		if _, found, err := c.AccessKey(t.Context(), "1"); err != nil || !found {
+			t.Errorf("reading goes on: found %v, %v", found, err)
+		}
 	}
-	t.Cleanup(func() { _ = c.Close() })
-	add := func(id string) error {
-		return c.CreateAccount(t.Context(), id, catalog.AccessKey{ID: id, Account: id})
+}
+
+// A full disk is no failed write, however much space seems to be left: nothing
+// has changed, and with room again work goes on.
+func TestFullDiskIsNotFinal(t *testing.T) {
+	disk := crashfs.New()
+	c := onDisk(t, disk)
+	disk.Before(func(op crashfs.Op) error {
+		if op.Grows {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	add := func(i int) error {
+		id := fmt.Sprint(i)
+		return c.CreateAccount(t.Context(), id, catalog.AccessKey{ID: id, Account: id, Secret: strings.Repeat("s", 4096)})
 	}
-	if err := add("1"); err != nil {
-		t.Fatal(err)
+	last := 0
+	var err error
+	for err == nil && last < 1000 { // there is space to be used again at first
+		last++
+		err = add(last)
 	}
-	disk.fail.Store(true)
-	var stopped *blockstore.StoppedError
-	if err := add("2"); !errors.As(err, &stopped) || !errors.Is(err, sqlite3.IOERR_FSYNC) {
-		t.Errorf("with a failing disk: got %v, want a *StoppedError for the sync", err)
+	if !errors.Is(err, blockstore.ErrFull) {
+		t.Errorf("got %v, want ErrFull", err)
 	}
-	disk.fail.Store(false)
-	if err := add("3"); !errors.As(err, &stopped) {
-		t.Errorf("after it: got %v, want a *StoppedError", err)
+	if err := c.Err(); err != nil {
+		t.Errorf("Err: %v", err)
 	}
-	if err := c.Err(); !errors.As(err, &stopped) {
-		t.Errorf("Err: got %v, want a *StoppedError", err)
+	disk.Before(nil)
+	if _, found, err := c.AccessKey(t.Context(), fmt.Sprint(last)); err != nil || found {
+		t.Errorf("what was refused: found %v, %v", found, err)
 	}
-	if _, found, err := c.AccessKey(t.Context(), "1"); err != nil || !found {
-		t.Errorf("reading goes on: found %v, %v", found, err)
+	if err := add(last); err != nil {
+		t.Errorf("with room again: %v", err)
 	}
 }

@@ -21,9 +21,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"shale/internal/vfs"
 )
 
 // A Dir is a data folder that this process holds.
@@ -106,24 +109,26 @@ func makeDir(path string) error {
 
 // CheckCatalog refuses a folder whose catalog is missing though there was one.
 // To begin a new one would make SQLite throw away the log of the old, which
-// after a crash holds the newest commits.
-func (d *Dir) CheckCatalog() error {
+// after a crash holds the newest commits. folder gives the folder of a path.
+func (d *Dir) CheckCatalog(folder func(path string) vfs.FS) error {
 	if _, tied, err := TieOf(d.path); err != nil || tied {
 		return errors.Join(err, fmt.Errorf("%s: %w; nothing was changed", d.path, ErrElsewhere))
 	}
-	info, err := os.Stat(d.Catalog())
-	if err == nil && info.Size() > 0 {
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	root := folder(d.path)
+	size, err := vfs.SizeOf(root, filepath.Base(d.Catalog()))
+	if err != nil || size > 0 {
 		return err
 	}
-	segments, err := filepath.Glob(filepath.Join(d.Segments(), "*.seg"))
+	segments, err := folder(d.Segments()).List()
 	if err != nil {
 		return err
 	}
-	log, err := os.Stat(d.Catalog() + "-wal")
-	if len(segments) > 0 || err == nil && log.Size() > 0 {
+	begun := slices.ContainsFunc(segments, func(name string) bool { return filepath.Ext(name) == ".seg" })
+	log, err := vfs.SizeOf(root, filepath.Base(d.Catalog())+"-wal")
+	if err != nil {
+		return err
+	}
+	if begun || log > 0 {
 		return fmt.Errorf("%s is missing or empty, and there was one: put the right catalog back, or make it anew with shale rebuild; nothing was changed", d.Catalog())
 	}
 	return nil

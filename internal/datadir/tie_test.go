@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"shale/internal/vfs"
+
 	"shale/internal/datadir"
 )
 
@@ -36,7 +38,7 @@ func TestTie(t *testing.T) {
 	id := datadir.Tie{1, 2, 3}
 
 	fresh := folder(t, nil)
-	if err := errors.Join(fresh.CheckElsewhere(), fresh.CheckCatalog()); err != nil {
+	if err := errors.Join(fresh.CheckElsewhere(), fresh.CheckCatalog(func(path string) vfs.FS { return vfs.Dir(path) })); err != nil {
 		t.Errorf("an empty folder: %v", err)
 	}
 	refused(t, fresh.Tie(id, true), "another folder")
@@ -52,7 +54,7 @@ func TestTie(t *testing.T) {
 	if err := fresh.CheckElsewhere(); err != nil {
 		t.Error(err)
 	}
-	if err := fresh.CheckCatalog(); !errors.Is(err, datadir.ErrElsewhere) {
+	if err := fresh.CheckCatalog(func(path string) vfs.FS { return vfs.Dir(path) }); !errors.Is(err, datadir.ErrElsewhere) {
 		t.Errorf("without its catalog: got %v, want ErrElsewhere", err)
 	}
 	if got, found, err := datadir.TieOf(fresh.Path()); err != nil || !found || got != id {
@@ -66,7 +68,7 @@ func TestTie(t *testing.T) {
 	for _, text := range []string{"", "0102", strings.Repeat("x", 32), "01020300000000000000000000000000ff"} {
 		d := folder(t, map[string]string{"catalog.id": text})
 		refused(t, d.CheckElsewhere(), "damaged")
-		refused(t, d.CheckCatalog(), "damaged")
+		refused(t, d.CheckCatalog(func(path string) vfs.FS { return vfs.Dir(path) }), "damaged")
 		refused(t, d.Tie(id, false), "damaged")
 	}
 }

@@ -75,6 +75,11 @@ func Open(dir vfs.FS, p kms.Provider, log *slog.Logger) (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list encryption domains: %w", err)
 	}
+	// A process that was killed may not have got to this; a domain that is used
+	// from here on must be there after a crash.
+	if err := dir.SyncDir(); err != nil {
+		return nil, fmt.Errorf("encryption domains: %w", err)
+	}
 	for _, name := range names {
 		if vfs.IsStaged(name) { // a crash, before anybody used it
 			if err := vfs.Wipe(dir, name); err != nil {

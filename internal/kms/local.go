@@ -108,6 +108,11 @@ func OpenLocal(o LocalOptions) (*Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("KMS keys: %w", err)
 	}
+	// A process that was killed may not have got to this; a key that is used from
+	// here on must be there after a crash.
+	if err := l.fs.SyncDir(); err != nil {
+		return nil, fmt.Errorf("KMS keys: %w", err)
+	}
 	if err := l.openRoots(names); err != nil {
 		return nil, err
 	}

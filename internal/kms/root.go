@@ -55,6 +55,8 @@ func LoadRoot(f vfs.FS, first bool) (Root, error) {
 		}
 		b = randomBytes(RootSize)
 		err = vfs.Replace(f, rootFile, b)
+	} else if err == nil {
+		err = f.SyncDir() // whoever made it may have been killed before that
 	}
 	if err != nil {
 		return Root{}, fmt.Errorf("root key: %w", err)

@@ -150,18 +150,18 @@ func (s *Service) Run(ctx context.Context) {
 	sweeping := make(chan struct{}, 1) // holds a value while a sweep runs
 	var sweeps sync.WaitGroup
 	for {
-		if err := s.keepTime(ctx); err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
-		}
-		s.startFolds(ctx, &g)
-		s.startCopies(ctx, &rewriting, &taking)
-		select {
-		case sweeping <- struct{}{}:
-			sweeps.Go(func() {
-				defer func() { <-sweeping }()
-				s.sweep(ctx)
-			})
-		default:
+		if err := s.Ready(); err != nil {
+			_ = s.storeError(err) // says so, once
+		} else {
+			s.startWork(ctx, &g, &rewriting, &taking)
+			select {
+			case sweeping <- struct{}{}:
+				sweeps.Go(func() {
+					defer func() { <-sweeping }()
+					s.sweep(ctx)
+				})
+			default:
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -174,6 +174,15 @@ func (s *Service) Run(ctx context.Context) {
 		case <-s.folds.wake:
 		}
 	}
+}
+
+// startWork starts what can be started of all that is due.
+func (s *Service) startWork(ctx context.Context, g, rewriting, taking *errgroup.Group) {
+	if err := s.keepTime(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "what has come to its end could not be recorded", "err", err)
+	}
+	s.startFolds(ctx, g)
+	s.startCopies(ctx, rewriting, taking)
 }
 
 // keepTime records what has come to its end: uploads, the time of locks, and
@@ -247,19 +256,25 @@ func (s *Service) startJob(ctx context.Context, g *errgroup.Group, snap *Snapsho
 		return true
 	}
 	if !g.TryGo(func() error {
-		err := work()
-		if err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "snapshot could not be completed yet, will be tried again", "snapshot", snap.ID, "err", err)
-		}
-		s.folds.end(snap.Key, err)
-		s.folds.kick()
-		s.usageChanged()
+		_ = s.runJob(ctx, snap, work) // it has been said, and is tried again
 		return nil
 	}) {
 		s.folds.giveBack(snap.Key) // the end of another job comes back to it
 		return false
 	}
 	return true
+}
+
+// runJob does the work on one snapshot, which folds.begin has given out.
+func (s *Service) runJob(ctx context.Context, snap *Snapshot, work func() error) error {
+	err := work()
+	if err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "snapshot could not be completed yet, will be tried again", "snapshot", snap.ID, "err", err)
+	}
+	s.folds.end(snap.Key, err)
+	s.folds.kick()
+	s.usageChanged()
+	return err
 }
 
 // sweep removes rows that nothing needs, a little at a time, and writes the
@@ -280,10 +295,11 @@ func (s *Service) sweep(ctx context.Context) {
 }
 
 // Settle returns when all that is due has been done: snapshots whose time is
-// over have failed, locks have ended, the recycle bin is purged, and sealed
-// snapshots and copies are completed or have failed. What waits for a key that
-// cannot be used has been tried once more, and is waited for no longer. Run must
-// be running.
+// over have failed, locks have ended, the recycle bin is purged, sealed
+// snapshots and copies are completed or have failed, and rows that nothing needs
+// are gone. It does so itself, one thing after another, but for what Run is at.
+// What waits for a key that cannot be used has been tried once more, and is
+// waited for no longer; any other error ends it.
 func (s *Service) Settle(ctx context.Context) error {
 	if err := s.keepTime(ctx); err != nil {
 		return err
@@ -304,9 +320,33 @@ func (s *Service) Settle(ctx context.Context) error {
 		due = slices.DeleteFunc(due, func(snap Snapshot) bool { return s.folds.keyless(snap.Key) })
 		copies = slices.DeleteFunc(copies, func(c Copy) bool { return s.folds.keyless(c.Snapshot.Key) })
 		if len(due)+len(copies) == 0 {
+			s.sweep(ctx)
 			return nil
 		}
-		s.folds.kick()
+		did := false
+		do := func(snap *Snapshot, work func() error) error {
+			if !s.folds.begin(snap.Key) {
+				return nil
+			}
+			did = true
+			if err := s.runJob(ctx, snap, work); err != nil && !waitsForKey(err) {
+				return err
+			}
+			return nil
+		}
+		for i := range due {
+			if err := do(&due[i], func() error { return s.fold(ctx, &due[i]) }); err != nil {
+				return err
+			}
+		}
+		for i := range copies {
+			if err := do(&copies[i].Snapshot, func() error { return s.runCopy(ctx, &copies[i]) }); err != nil {
+				return err
+			}
+		}
+		if did {
+			continue
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():

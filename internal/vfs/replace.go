@@ -95,5 +95,18 @@ func ReadAll(f FS, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// SizeOf is the length of the file called name in bytes, 0 if there is none.
+func SizeOf(f FS, name string) (int64, error) {
+	file, err := f.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	size, err := file.Size()
+	return size, errors.Join(err, file.Close())
+}
+
 // IsStaged reports whether name is that of a file that Replace was writing.
 func IsStaged(name string) bool { return strings.HasSuffix(name, Staged) }
