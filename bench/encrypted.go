@@ -30,7 +30,7 @@ func (b *bench) measureEncrypted(ctx context.Context) error {
 
 	order := rand.Perm(n)
 	for _, d := range []*dataset{&sealed, &plain} {
-		if err := b.shale.seal(d); err != nil {
+		if err := b.shale.seal(ctx, d); err != nil {
 			return err
 		}
 		if _, err := b.shale.read(ctx, b.source, d, order, d.all(), connections); err != nil { // into the page cache

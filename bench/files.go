@@ -128,10 +128,13 @@ func (b *bench) measureFiles(ctx context.Context) (err error) {
 	}
 	b.files.add(onShale.bytesPerSecond()/mega, onReference.bytesPerSecond()/mega)
 	b.filesStored.add(float64(after-before)/(1<<20), float64(n)*block.Size/(1<<20))
-	if err := b.shale.seal(&b.onShale); err != nil {
+	if err := b.shale.seal(ctx, &b.onShale); err != nil {
 		return err
 	}
 	b.onReference.tokens = b.onShale.tokens
+	if _, _, err := b.readInTurns(ctx); err != nil { // into the page cache
+		return err
+	}
 	onShale, onReference, err = b.readInTurns(ctx)
 	if err != nil {
 		return err

@@ -61,7 +61,7 @@ func (b *bench) measureImage(ctx context.Context) error {
 	if _, err := b.shale.write(ctx, b.source, &d, d.all(), connections); err != nil {
 		return err
 	}
-	if err := b.shale.seal(&d); err != nil {
+	if err := b.shale.seal(ctx, &d); err != nil {
 		return err
 	}
 	order := rand.Perm(d.blocks)

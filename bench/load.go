@@ -157,8 +157,9 @@ func (s *server) read(ctx context.Context, source *blockSource, d *dataset, orde
 }
 
 // seal completes the dataset's snapshot on shale and takes the tokens to read
-// its blocks with.
-func (s *server) seal(d *dataset) error {
+// its blocks with. When it returns the server has done what a completion leaves
+// to be done, the count of usage above all, which goes through a million blocks.
+func (s *server) seal(ctx context.Context, d *dataset) error {
 	err := s.once(func(c *conn) (err error) {
 		if err := c.complete(d.snapshot, d.blocks); err != nil {
 			return err
@@ -169,7 +170,10 @@ func (s *server) seal(d *dataset) error {
 	if err == nil && len(d.tokens) != d.blocks {
 		err = fmt.Errorf("%s lists %d blocks, %d were written", d.snapshot, len(d.tokens), d.blocks)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.waitIdle(ctx)
 }
 
 // newSnapshot starts a snapshot on shale that is large enough for n blocks.

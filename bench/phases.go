@@ -376,7 +376,7 @@ func (b *bench) measureGet(ctx context.Context) error {
 	if _, _, err := b.writeUnique(ctx, b.size.blocks, connections); err != nil {
 		return err
 	}
-	if err := b.shale.seal(&b.onShale); err != nil {
+	if err := b.shale.seal(ctx, &b.onShale); err != nil {
 		return err
 	}
 	// The reference ignores the token, so any of the usual length will do.

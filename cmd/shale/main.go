@@ -34,8 +34,8 @@ type commands struct {
 	Account accountCmd `cmd:"" group:"server" help:"Add accounts to a server, or list them."`
 	Token   tokenCmd   `cmd:"" group:"server" help:"Make, list and revoke bearer tokens for plain HTTP clients."`
 
-	Check checkCmd `cmd:"" group:"server" help:"Prove that a stopped server's folder is as it has to be."`
-	Scrub scrubCmd `cmd:"" group:"server" help:"Read everything, name what is damaged, and heal it."`
+	Check   checkCmd   `cmd:"" group:"server" help:"Prove that a stopped server's folder is as it has to be."`
+	Scrub   scrubCmd   `cmd:"" group:"server" help:"Read everything, name what is damaged, and heal it."`
 	Backup  backupCmd  `cmd:"" group:"server" help:"Copy a data folder while its server runs."`
 	Rebuild rebuildCmd `cmd:"" group:"server" help:"Make a lost catalog anew from the segments."`
 

@@ -107,7 +107,7 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	offsets, size := layOut(records)
 	for i, r := range records {
 		frame.Entries[i] = Entry{
-			Kind: r.kind, Codec: r.codec(), ID: r.id, Length: uint32(len(r.data)), Raw: r.raw,
+			Kind: r.kind, Codec: r.codec, ID: r.id, Length: uint32(len(r.data)), Raw: r.raw,
 			CRC: checksum(r.id, r.data), Sealing: r.sealing,
 		}
 	}

@@ -31,7 +31,7 @@ import (
 // An entry:
 //
 //	  0     1  kind: 1 block, 2 map node, 3 manifest
-//	  1     1  codec: 0 as it is, 1 zeros without a payload
+//	  1     1  codec: 0 as it is, 1 zeros without a payload, 2 S2 (blocks only)
 //	  2     1  cipher: 0 none, 1 AES-256-GCM
 //	  3     1  reserved, zero
 //	  4     4  domain: 0 for the unencrypted one
@@ -72,6 +72,7 @@ type Codec uint8
 const (
 	CodecRaw  Codec = 0 // as it is
 	CodecZero Codec = 1 // zeros; there is no payload
+	CodecS2   Codec = 2 // one block of S2 (github.com/klauspost/compress/s2)
 )
 
 // A Cipher says how a payload is sealed.
@@ -230,7 +231,7 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 		}
 		end := e.Offset + int64(e.Length)
 		switch {
-		case e.Kind < KindBlock || e.Kind > KindManifest || e.Codec > CodecZero:
+		case e.Kind < KindBlock || e.Kind > KindManifest || e.Codec > CodecS2 || e.Codec == CodecS2 && e.Kind != KindBlock:
 			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d", i, e.Kind, e.Codec))
 		case p[3] != 0 || !isZero(p[76:88]) || !isZero(p[148:]):
 			return corrupt(fmt.Sprintf("entry %d: reserved bytes are set", i))
@@ -238,7 +239,7 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 			return corrupt(fmt.Sprintf("entry %d: sealed without a domain", i))
 		case e.Sealing != nil && (e.Kind != KindBlock || e.Sealing.Cipher != cipherFor(e.Codec) || e.Codec == CodecZero && !isZero(p[64:76])):
 			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d, cipher %d", i, e.Kind, e.Codec, e.Sealing.Cipher))
-		case e.Length != storedLength(e.Codec, e.Raw, e.Sealing):
+		case !validLength(e.Codec, e.Raw, e.Length, e.Sealing):
 			return corrupt(fmt.Sprintf("entry %d: stored length %d", i, e.Length))
 		case e.Raw == 0 || e.Raw > block.Size || e.Kind == KindBlock && e.Raw != block.Size:
 			return corrupt(fmt.Sprintf("entry %d: raw length %d", i, e.Raw))
@@ -259,17 +260,6 @@ func cipherFor(c Codec) Cipher {
 		return CipherNone
 	}
 	return CipherGCM
-}
-
-// storedLength is the length of a payload of raw bytes as it is stored.
-func storedLength(c Codec, raw uint32, s *Sealing) uint32 {
-	switch {
-	case c == CodecZero:
-		return 0
-	case s != nil:
-		return raw + domain.Overhead
-	}
-	return raw
 }
 
 func isZero(b []byte) bool {

@@ -30,6 +30,11 @@ func frame() blockstore.Frame {
 				Kind: blockstore.KindBlock, ID: block.ID{5}, Offset: payloads, Length: block.Size + domain.Overhead, Raw: block.Size, CRC: 46,
 				Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
 			},
+			{Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{6}, Offset: payloads, Length: 99, Raw: block.Size, CRC: 47},
+			{
+				Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{7}, Offset: payloads, Length: 99 + domain.Overhead, Raw: block.Size, CRC: 48,
+				Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
+			},
 			{Kind: blockstore.KindNode, ID: block.ID{3}, Offset: payloads + block.Size, Length: 56, Raw: 56, CRC: 44},
 		},
 	}

@@ -13,11 +13,7 @@ import (
 // dead space. It is durable on return. Verify the payload before. Errors as for
 // Write.
 func (s *Store) Heal(ctx context.Context, r *Stored, payload []byte) error {
-	raw := uint32(block.Size)
-	if r.Kind != KindBlock {
-		raw = uint32(len(payload))
-	}
-	healed := record{kind: r.Kind, id: r.ID, raw: raw, sealing: r.Location.Sealing}
+	healed := record{kind: r.Kind, id: r.ID, codec: r.Location.Codec, raw: r.raw(), sealing: r.Location.Sealing}
 	if r.Location.Codec != CodecZero {
 		healed.data = slices.Clone(payload)
 	}

@@ -39,15 +39,15 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // block.
 func (s *Store) Read(ctx context.Context, key *domain.Key, id block.ID, buf []byte) (block.Digest, error) {
 	s.stats.BlocksRead.Add(1)
-	digest := block.Digest(id)
+	var digest block.Digest
 	err := s.at(ctx, id, func(loc Location) (err error) {
 		if err := s.check(ctx, key, id, loc); err != nil {
 			return err
 		}
-		if key != nil {
-			digest, err = s.readSealed(ctx, key, id, loc, buf)
+		if loc.Codec == CodecS2 {
+			digest, err = s.readPacked(ctx, key, id, loc, buf)
 		} else {
-			err = s.read(ctx, id, loc, buf[:loc.Length])
+			digest, err = s.readPayload(ctx, key, id, loc, buf)
 		}
 		if err != nil {
 			return err
@@ -60,8 +60,37 @@ func (s *Store) Read(ctx context.Context, key *domain.Key, id block.ID, buf []by
 	return digest, err
 }
 
-// readSealed fills buf with a block of the key's domain, unless it is zeros,
-// and gives its digest. That a payload opens proves more than its checksum,
+// readPacked fills buf with a block that was compressed, and gives its digest.
+func (s *Store) readPacked(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
+	tmp := scratches.Get().(*scratch)
+	defer scratches.Put(tmp)
+	digest, err := s.readPayload(ctx, key, id, loc, tmp[:])
+	if err != nil {
+		return block.Digest{}, err
+	}
+	packed := tmp[:loc.Length]
+	if key != nil {
+		packed = packed[:loc.Length-domain.Overhead]
+	}
+	if !decompress(buf[:block.Size], packed) {
+		// Its checksum is right, or it has opened: so it was written, or was made
+		// to fit.
+		return block.Digest{}, s.damaged(ctx, id, loc, "payload does not unpack", nil)
+	}
+	return digest, nil
+}
+
+// readPayload fills the beginning of buf with the payload of a block, opened if
+// it was sealed, and gives the block's digest.
+func (s *Store) readPayload(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
+	if key != nil {
+		return s.readSealed(ctx, key, id, loc, buf)
+	}
+	return block.Digest(id), s.read(ctx, id, loc, buf[:loc.Length])
+}
+
+// readSealed fills the beginning of buf with the payload of a block of the key's
+// domain, and gives the block's digest. That a payload opens proves more than its checksum,
 // which is looked at only to tell why one does not.
 func (s *Store) readSealed(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
 	digest, err := s.openDigest(ctx, key, id, loc)
@@ -109,7 +138,7 @@ func (s *Store) openDigest(ctx context.Context, key *domain.Key, id block.ID, lo
 // check refuses a location that no block of the key's domain can have.
 func (s *Store) check(ctx context.Context, key *domain.Key, id block.ID, loc Location) error {
 	switch number := loc.Sealing.domain(); {
-	case loc.Codec > CodecZero || loc.Length != storedLength(loc.Codec, block.Size, loc.Sealing):
+	case loc.Codec > CodecS2 || !validLength(loc.Codec, block.Size, loc.Length, loc.Sealing):
 		return s.damaged(ctx, id, loc, fmt.Sprintf("codec %d, stored length %d", loc.Codec, loc.Length), nil)
 	case number != key.Number():
 		// Not the record's fault: what names it is of another domain.

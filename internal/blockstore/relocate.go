@@ -34,7 +34,7 @@ func (s *Store) Relocate(ctx context.Context, list []Stored) error {
 			errs = append(errs, err)
 			continue
 		}
-		moved := record{kind: r.Kind, id: r.ID, raw: r.raw(), sealing: r.Location.Sealing, from: &r.Location}
+		moved := record{kind: r.Kind, id: r.ID, codec: r.Location.Codec, raw: r.raw(), sealing: r.Location.Sealing, from: &r.Location}
 		if r.Location.Codec != CodecZero {
 			moved.data = payload
 		}

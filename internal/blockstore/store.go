@@ -89,7 +89,7 @@ type Store struct {
 		ids map[block.ID]int // appended or being appended, not yet recorded
 	}
 
-	held  held
+	held held
 
 	stats Stats
 }

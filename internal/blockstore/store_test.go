@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,12 +23,12 @@ import (
 	"shale/internal/vfs/errorfs"
 )
 
-// data is a block of the seed.
+// data is a block of the seed that cannot be compressed.
 func data(seed uint64) []byte {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
 	b := make([]byte, block.Size)
-	for i := 0; i < len(b); i += 512 {
-		binary.LittleEndian.PutUint64(b[i:], seed+uint64(i)<<32)
-	}
+	_, _ = rand.NewChaCha8(key).Read(b)
 	return b
 }
 
@@ -55,7 +57,7 @@ func newFixture(t testing.TB) *fixture {
 }
 
 func (f *fixture) write(index block.Index, b []byte) error {
-	w := blockstore.Write{Snapshot: f.key, Index: index, Digest: sha256.Sum256(b), Data: b}
+	w := blockstore.Write{Snapshot: f.key, Index: index, Digest: sha256.Sum256(b), Data: slices.Clone(b)}
 	if w.Digest == block.ZeroDigest {
 		w.Data = nil
 	}

@@ -48,6 +48,13 @@ func Verify(r *Stored, key *domain.Key, stored []byte) error {
 	case CodecZero:
 	case CodecRaw:
 		content = sha256.Sum256(stored)
+	case CodecS2:
+		tmp := scratches.Get().(*scratch)
+		defer scratches.Put(tmp)
+		if !decompress(tmp[:block.Size], stored) {
+			return errUnpack
+		}
+		content = sha256.Sum256(tmp[:block.Size])
 	default:
 		return fmt.Errorf("codec %d is unknown", loc.Codec)
 	}
@@ -59,6 +66,7 @@ func Verify(r *Stored, key *domain.Key, stored []byte) error {
 
 var (
 	errChecksum = errors.New("checksum mismatch")
+	errUnpack   = errors.New("payload does not unpack")
 	errContent  = errors.New("its content is not the one that its id names")
 )
 

@@ -15,9 +15,10 @@ type Write struct {
 	Digest   block.Digest
 	// Key is that of the snapshot's domain; nil in the unencrypted one.
 	Key *domain.Key
-	// Data has block.Size bytes, or none for a block of zeros. The store reads
-	// it until Write returns; with a Key it may seal it in place, for which it
-	// should have room for domain.Overhead bytes more.
+	// Data has block.Size bytes, or none for a block of zeros. It is the store's
+	// until Write returns, and of no use afterwards: it may be compressed and,
+	// with a Key, sealed in place, for which it should have room for
+	// domain.Overhead bytes more.
 	Data []byte
 }
 
@@ -35,22 +36,15 @@ const MaxNodes = 4 << 20
 
 // A record is something to be stored.
 type record struct {
-	kind Kind
-	id   block.ID
-	raw  uint32
-	data []byte // as stored: sealed, if it is to be; nil for zeros
+	kind  Kind
+	id    block.ID
+	codec Codec
+	raw   uint32
+	data  []byte // as stored: compressed and sealed, if it is to be; nil for zeros
 	// sealing is nil in the unencrypted domain.
 	sealing *Sealing
 	// from is where the index has it, if it is copied from there.
 	from *Location
-}
-
-// codec is how the payload is kept.
-func (r *record) codec() Codec {
-	if r.data == nil {
-		return CodecZero
-	}
-	return CodecRaw
 }
 
 // A job is what one caller waits for: records, and the ref to record with
@@ -118,17 +112,22 @@ func (s *Store) Refer(ctx context.Context, w Write) error {
 	return err
 }
 
-// record gives what is to be stored of the block. It seals in the goroutine of
-// the caller, so that as many blocks are sealed at a time as there are
-// processors, and before the one stage that writes.
+// record gives what is to be stored of the block. It compresses and seals in the
+// goroutine of the caller, so that as many blocks are done at a time as there
+// are processors, and before the one stage that writes.
 func (w *Write) record(id block.ID) record {
 	r := record{kind: KindBlock, id: id, raw: block.Size, data: w.Data}
+	if r.data == nil {
+		r.codec = CodecZero
+	} else if n := compress(r.data); n > 0 {
+		r.codec, r.data = CodecS2, r.data[:n]
+	}
 	if w.Key == nil {
 		return r
 	}
-	r.sealing = &Sealing{Domain: w.Key.Number(), Cipher: cipherFor(r.codec()), Digest: w.Key.SealDigest(id, w.Digest)}
+	r.sealing = &Sealing{Domain: w.Key.Number(), Cipher: cipherFor(r.codec), Digest: w.Key.SealDigest(id, w.Digest)}
 	if r.data != nil {
-		r.sealing.Nonce, r.data = w.Key.SealPayload(id, byte(r.codec()), w.Data)
+		r.sealing.Nonce, r.data = w.Key.SealPayload(id, byte(r.codec), r.data)
 	}
 	return r
 }

@@ -195,4 +195,3 @@ func (s *sqlite) isFull(err error, free func() (uint64, error)) bool {
 
 // isPassing implements database: writers wait for one another.
 func (s *sqlite) isPassing(error) bool { return false }
-

@@ -2,15 +2,21 @@ package segment
 
 import "shale/internal/blockstore"
 
-// EncodeHeader and DecodeHeader expose the codec of headers to tests.
-func EncodeHeader(c blockstore.ContainerID, salt, store [16]byte) []byte {
-	return header{c, salt, store}.encode()
+// Header is the header of a segment, for tests of its codec.
+type Header struct{ header }
+
+// NewHeader gives a header of this version.
+func NewHeader(c blockstore.ContainerID, salt, store [16]byte) Header {
+	return Header{header{version, c, salt, store}}
 }
 
+// Encode exposes encode.
+func (h Header) Encode() []byte { return h.encode() }
+
 // DecodeHeader exposes decodeHeader.
-func DecodeHeader(c blockstore.ContainerID, b []byte) (salt, store [16]byte, err error) {
+func DecodeHeader(c blockstore.ContainerID, b []byte) (Header, error) {
 	h, err := decodeHeader(c, b)
-	return h.salt, h.store, err
+	return Header{h}, err
 }
 
 // MaxHandles and HeaderSize are the constants of these names.

@@ -76,4 +76,3 @@ func (s *Store) Unknown(committed map[blockstore.ContainerID]int64) ([]string, e
 		return !ok || known
 	}), nil
 }
-

@@ -27,7 +27,8 @@ type remains struct {
 	// leftover is a segment that was begun just before the crash and never
 	// committed to; empty for none.
 	leftover string
-	// resume says that the last segment is sound and has room; it ends at
+	// resume says that the last segment is sound, of this version, and has room;
+	// it ends at
 	// committed, and is longer if tail is true.
 	resume    bool
 	committed int64
@@ -129,7 +130,7 @@ func (s *Store) inspectLast(r remains, length int64) (remains, error) {
 	if err := s.checkOwner(name, h); err != nil {
 		return r, err
 	}
-	r.resume, r.committed, r.salt = length+headerSize <= s.maxSize, length, h.salt
+	r.resume, r.committed, r.salt = h.version == version && length+headerSize <= s.maxSize, length, h.salt
 	return r, nil
 }
 

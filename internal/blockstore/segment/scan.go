@@ -53,7 +53,7 @@ func (s *Scan) Segments() (found []Found, others []string, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("segment %s: %w", name, err)
 		}
-		if v != version {
+		if !known(v) {
 			return nil, nil, &VersionError{name, v}
 		}
 		f := Found{Container: c, First: blockstore.Place{Container: c, Offset: headerSize}}

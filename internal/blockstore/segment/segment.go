@@ -32,7 +32,8 @@ const (
 	suffix       = ".seg"
 	headerSize   = 4096
 	headerMagic  = "shaleseg"
-	version      = 2
+	version      = 3
+	oldest       = 2  // version that is read, without the codec S2; it is not appended to
 	headerLength = 60 // of the header that is not zero
 )
 
@@ -41,7 +42,7 @@ const (
 //
 //	offset  size  field
 //	     0     8  magic "shaleseg"
-//	     8     2  version, 2
+//	     8     2  version, 3; 2 is read
 //	    10     6  reserved, zero
 //	    16     8  number of the segment
 //	    24    16  salt, random
@@ -49,6 +50,7 @@ const (
 //	    56     4  CRC-32C of bytes 0 to 55
 //	    60  4036  zero
 type header struct {
+	version   uint16
 	container blockstore.ContainerID
 	salt      [16]byte
 	store     [16]byte
@@ -57,7 +59,7 @@ type header struct {
 func (h header) encode() []byte {
 	b := make([]byte, headerSize)
 	copy(b, headerMagic)
-	binary.LittleEndian.PutUint16(b[8:], version)
+	binary.LittleEndian.PutUint16(b[8:], h.version)
 	binary.LittleEndian.PutUint64(b[16:], uint64(h.container))
 	copy(b[24:], h.salt[:])
 	copy(b[40:], h.store[:])
@@ -76,7 +78,7 @@ func decodeHeader(c blockstore.ContainerID, b []byte) (header, error) {
 		return corrupt(fmt.Sprintf("segment header of %d bytes", len(b)))
 	case string(b[:8]) != headerMagic:
 		return corrupt("no segment header")
-	case binary.LittleEndian.Uint16(b[8:]) != version:
+	case !known(binary.LittleEndian.Uint16(b[8:])):
 		return corrupt(fmt.Sprintf("unknown segment version %d", binary.LittleEndian.Uint16(b[8:])))
 	case binary.LittleEndian.Uint32(b[56:]) != crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)):
 		return corrupt("segment header checksum mismatch")
@@ -90,8 +92,11 @@ func decodeHeader(c blockstore.ContainerID, b []byte) (header, error) {
 			}
 		}
 	}
-	return header{container: c, salt: [16]byte(b[24:40]), store: [16]byte(b[40:56])}, nil
+	return header{version: binary.LittleEndian.Uint16(b[8:]), container: c, salt: [16]byte(b[24:40]), store: [16]byte(b[40:56])}, nil
 }
+
+// known reports whether this program reads the version.
+func known(v uint16) bool { return oldest <= v && v <= version }
 
 // FileName is the name of the segment's file.
 func FileName(c blockstore.ContainerID) string { return fmt.Sprintf("%016x%s", int64(c), suffix) }
@@ -116,7 +121,7 @@ type Options struct {
 	Committed map[blockstore.ContainerID]int64
 	// Dropped are segments that are to be removed, if that has not been done.
 	Dropped []blockstore.ContainerID
-	Logger    *slog.Logger // nil discards
+	Logger  *slog.Logger // nil discards
 	// MaxSize closes a segment; 0 means the constant of that name. Tests make
 	// it small.
 	MaxSize int64
@@ -155,11 +160,11 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("segment %s has format version %d, this program's is %d: use the shale that wrote it; nothing was changed",
-		e.Segment, e.Version, version)
+	return fmt.Sprintf("segment %s has format version %d, this program's are %d to %d: use the shale that wrote it; nothing was changed",
+		e.Segment, e.Version, oldest, version)
 }
 
-// CheckFormat refuses a folder whose first or last segment has another format:
+// CheckFormat refuses a folder whose first or last segment has a format that is not known:
 // a *VersionError. It is called before the catalog is brought up to date, which
 // cannot be undone, and changes nothing. Of a header that is damaged nothing is
 // known.
@@ -180,7 +185,7 @@ func CheckFormat(folder vfs.FS) error {
 		if err != nil {
 			return fmt.Errorf("segment %s: %w", name, err)
 		}
-		if found != version {
+		if !known(found) {
 			return &VersionError{name, found}
 		}
 	}
@@ -256,7 +261,7 @@ func (s *Store) create() (*active, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.WriteAt([][]byte{header{a.id, a.salt, s.id}.encode()}, 0); err != nil {
+	if err := f.WriteAt([][]byte{header{version, a.id, a.salt, s.id}.encode()}, 0); err != nil {
 		undone := errors.Join(f.Close(), s.fs.Remove(FileName(a.id)))
 		if noSpace(err) && undone == nil {
 			return nil, blockstore.ErrFull

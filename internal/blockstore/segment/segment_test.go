@@ -193,34 +193,62 @@ func TestRefusalChangesNothing(t *testing.T) {
 	f.check(f.mustOpen(), p, 'b')
 }
 
-// What another version wrote is refused, and not taken for damage: nothing of
-// it is wrong.
+// setVersion makes the segment one of the version.
+func (f *folder) setVersion(c blockstore.ContainerID, version byte) {
+	f.Helper()
+	file, err := os.OpenFile(f.file(c), os.O_RDWR, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer file.Close()
+	header := make([]byte, 60)
+	if _, err := file.ReadAt(header, 0); err != nil {
+		f.Fatal(err)
+	}
+	header[8] = version
+	binary.LittleEndian.PutUint32(header[56:], crc32.Checksum(header[:56], crc32.MakeTable(crc32.Castagnoli)))
+	if _, err := file.WriteAt(header, 0); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// What a version wrote that is not known is refused, and not taken for damage:
+// nothing of it is wrong.
 func TestAnotherVersionIsRefused(t *testing.T) {
-	for _, old := range []blockstore.ContainerID{1, 2} {
-		f := newFolder(t)
-		f.max = 2 * 4096
-		s := f.mustOpen()
-		f.append(s, 'a', true)
-		f.append(s, 'b', true)
-		file, err := os.OpenFile(f.file(old), os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = file.Close() })
-		header := make([]byte, 60)
-		if _, err := file.ReadAt(header, 0); err != nil {
-			t.Fatal(err)
-		}
-		header[8] = 1
-		binary.LittleEndian.PutUint32(header[56:], crc32.Checksum(header[:56], crc32.MakeTable(crc32.Castagnoli)))
-		if _, err := file.WriteAt(header, 0); err != nil {
-			t.Fatal(err)
-		}
-		var other *segment.VersionError
-		if _, err := f.open(); !errors.As(err, &other) || other.Version != 1 {
-			t.Errorf("segment %d of version 1: got %v, want a *VersionError", old, err)
+	for _, version := range []byte{1, 4} {
+		for _, c := range []blockstore.ContainerID{1, 2} {
+			f := newFolder(t)
+			f.max = 2 * 4096
+			s := f.mustOpen()
+			f.append(s, 'a', true)
+			f.append(s, 'b', true)
+			f.setVersion(c, version)
+			var other *segment.VersionError
+			if _, err := f.open(); !errors.As(err, &other) || other.Version != uint16(version) {
+				t.Errorf("segment %d of version %d: got %v, want a *VersionError", c, version, err)
+			}
 		}
 	}
+}
+
+// A segment of the version before is read, and not appended to: who knows only
+// that version does not know what would be put there.
+func TestVersionBefore(t *testing.T) {
+	f := newFolder(t)
+	a := f.append(f.mustOpen(), 'a', true)
+	f.setVersion(1, 2)
+	s := f.mustOpen()
+	f.check(s, a, 'a')
+	if first, err := s.First(t.Context(), 1); err != nil || first.Salt != a.Salt {
+		t.Errorf("First: %+v, %v", first, err)
+	}
+	b := f.append(s, 'b', true)
+	if b.Container != 2 {
+		t.Errorf("appended to segment %d, want a new one", b.Container)
+	}
+	s = f.mustOpen()
+	f.check(s, a, 'a')
+	f.check(s, b, 'b')
 }
 
 func TestSegmentsAreClosedAtTheirSize(t *testing.T) {
@@ -310,26 +338,26 @@ func TestManySegments(t *testing.T) {
 }
 
 func TestHeaderFlippedBit(t *testing.T) {
-	salt, store := [16]byte{1, 2, 3}, [16]byte{4, 5}
-	good := segment.EncodeHeader(5, salt, store)
-	if s, id, err := segment.DecodeHeader(5, good); err != nil || s != salt || id != store {
-		t.Fatalf("DecodeHeader: %v, %v, %v", s, id, err)
+	h := segment.NewHeader(5, [16]byte{1, 2, 3}, [16]byte{4, 5})
+	good := h.Encode()
+	if got, err := segment.DecodeHeader(5, good); err != nil || got != h {
+		t.Fatalf("DecodeHeader: %v, %v", got, err)
 	}
 	for bit := range len(good) * 8 {
 		bad := slices.Clone(good)
 		bad[bit/8] ^= 1 << (bit % 8)
 		var corrupt *blockstore.CorruptError
-		if _, _, err := segment.DecodeHeader(5, bad); !errors.As(err, &corrupt) || corrupt.Container != 5 {
+		if _, err := segment.DecodeHeader(5, bad); !errors.As(err, &corrupt) || corrupt.Container != 5 {
 			t.Errorf("bit %d flipped: got %v, want a *CorruptError for segment 5", bit, err)
 		}
 	}
 }
 
 func FuzzHeader(f *testing.F) {
-	f.Add(segment.EncodeHeader(5, [16]byte{9}, [16]byte{8}))
+	f.Add(segment.NewHeader(5, [16]byte{9}, [16]byte{8}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		salt, store, err := segment.DecodeHeader(5, b)
-		if err == nil && !bytes.Equal(segment.EncodeHeader(5, salt, store), b) {
+		h, err := segment.DecodeHeader(5, b)
+		if err == nil && !bytes.Equal(h.Encode(), b) {
 			t.Error("decoded header encodes differently")
 		}
 	})
