@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,6 +71,11 @@ type loader struct {
 	node  *node
 	index *gathering
 	world world
+
+	// To be entered: the records of blocks, of the map nodes of the volumes, and
+	// of those of the long lineage, and the snapshots of that.
+	blocks, volumes, lineage []blockstore.Stored
+	days                     []day
 }
 
 // load makes a folder that a server has made into the world to be measured.
@@ -83,8 +89,11 @@ func load(ctx context.Context, dir string, z size) (w world, err error) {
 	if err != nil {
 		return w, err
 	}
-	err = l.trees(ctx)
+	err = l.make(ctx)
 	if err = errors.Join(err, l.node.close()); err != nil {
+		return w, err
+	}
+	if err := l.enter(ctx); err != nil {
 		return w, err
 	}
 	text, err := json.Marshal(l.world)
@@ -95,12 +104,11 @@ func load(ctx context.Context, dir string, z size) (w world, err error) {
 	return l.world, os.WriteFile(worldFile(dir), text, 0o600)
 }
 
-func (l *loader) trees(ctx context.Context) error {
-	l.world.Bytes[0] = fileSize(catalogFile(l.dir))
-	if err := l.blocks(ctx); err != nil {
+// make makes segments and trees, and the first snapshots.
+func (l *loader) make(ctx context.Context) error {
+	if err := l.makeBlocks(ctx); err != nil {
 		return err
 	}
-	l.world.Bytes[1] = fileSize(catalogFile(l.dir))
 	nodes := &nodeStore{store: l.node.store}
 	for _, v := range l.size.volumes {
 		began := time.Now()
@@ -115,15 +123,12 @@ func (l *loader) trees(ctx context.Context) error {
 		l.world.Volumes = append(l.world.Volumes, loaded{v, id})
 		say("%s: %d nodes in %v", v.Name, folded.Nodes, since(began))
 	}
-	l.world.Nodes = nodes.total
-	if err := l.enter(ctx, l.index.take(), nil); err != nil {
+	l.volumes = l.index.take()
+	if err := l.makeLineage(ctx); err != nil {
 		return err
 	}
-	l.world.Bytes[2] = fileSize(catalogFile(l.dir))
-	if err := l.lineage(ctx); err != nil {
-		return err
-	}
-	l.world.Bytes[3] = fileSize(catalogFile(l.dir))
+	l.lineage = l.index.take()
+	l.world.Nodes = int64(len(l.volumes) + len(l.lineage))
 	return nil
 }
 
@@ -148,11 +153,10 @@ func (l *loader) completed(ctx context.Context, gib int64, parent *string, m sna
 // that pages fill as they do in use.
 const rowsAtOnce = 1 << 20
 
-// blocks enters the distinct blocks.
-func (l *loader) blocks(ctx context.Context) error {
+// makeBlocks makes segments of the distinct blocks.
+func (l *loader) makeBlocks(ctx context.Context) error {
 	const most = (1<<30 - 4096) / block.Size // in a segment
-	began := time.Now()
-	var rows []blockstore.Stored
+	l.blocks = make([]blockstore.Stored, 0, l.size.distinct)
 	for n := int64(0); n < l.size.distinct; {
 		count := min(most, l.size.distinct-n)
 		place, err := l.node.medium.Append(ctx, count*block.Size, 0, func(blockstore.Place) [][]byte {
@@ -164,17 +168,13 @@ func (l *loader) blocks(ctx context.Context) error {
 		l.index.lengths[place.Container] = place.Offset + count*block.Size
 		for i := range count {
 			number := uint64(n + i)
-			rows = append(rows, blockstore.Stored{Kind: blockstore.KindBlock, ID: blockID(number), Location: blockstore.Location{
+			l.blocks = append(l.blocks, blockstore.Stored{Kind: blockstore.KindBlock, ID: blockID(number), Location: blockstore.Location{
 				Container: place.Container, Offset: place.Offset + i*block.Size, Length: block.Size, CRC: mix(number),
 			}})
 		}
 		n += count
 	}
-	if err := l.enter(ctx, rows, nil); err != nil {
-		return err
-	}
 	l.world.Blocks = l.size.distinct
-	say("%d distinct blocks in %v", l.size.distinct, since(began))
 	return nil
 }
 
@@ -185,9 +185,9 @@ type day struct {
 	at         int64 // milliseconds since 1970
 }
 
-// lineage makes a lineage in which each snapshot changes one block of its
+// makeLineage makes a lineage in which each snapshot changes one block of its
 // parent.
-func (l *loader) lineage(ctx context.Context) error {
+func (l *loader) makeLineage(ctx context.Context) error {
 	began := time.Now()
 	nodes := &nodeStore{store: l.node.store, kept: make(map[block.ID][]byte)}
 	one := func(index int64, n uint64) func(func(blockmap.Entry, error) bool) {
@@ -203,7 +203,6 @@ func (l *loader) lineage(ctx context.Context) error {
 	if l.world.First, err = l.completed(ctx, first.GiB, nil, snapshot.Map{Root: folded.Root, Blocks: first.Count}); err != nil {
 		return err
 	}
-	days := make([]day, 0, l.size.days)
 	last := day{id: l.world.First, root: folded.Root, at: time.Now().UnixMilli()}
 	for n := range l.size.days - 1 {
 		next := day{id: fmt.Sprintf("snap-0%016x", mix(uint64(n))), parent: last.id, base: last.root, at: last.at + 1}
@@ -212,7 +211,7 @@ func (l *loader) lineage(ctx context.Context) error {
 			return err
 		}
 		next.root = folded.Root
-		days = append(days, next)
+		l.days = append(l.days, next)
 		last = next
 		if n%1000 == 999 {
 			if err := nodes.prune(ctx, last.root); err != nil {
@@ -224,51 +223,59 @@ func (l *loader) lineage(ctx context.Context) error {
 		return err
 	}
 	l.world.Last, l.world.Days = last.id, l.size.days
-	l.world.Nodes += nodes.total
-	if err := l.enter(ctx, l.index.take(), days); err != nil {
-		return err
-	}
 	say("a lineage of %d snapshots in %v", l.size.days, since(began))
 	return nil
 }
 
-// enter enters records, containers and snapshots into the catalog, past its own
-// ways: nothing is synced, and nothing else uses it meanwhile.
-func (l *loader) enter(ctx context.Context, rows []blockstore.Stored, days []day) (err error) {
+// enter enters all that was made into the catalog, past its own ways: without a
+// log, while nothing else uses it.
+func (l *loader) enter(ctx context.Context) (err error) {
 	db, err := sqlite3.OpenContext(ctx, "file:"+catalogFile(l.dir)+"?vfs=shale")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.Exec(`PRAGMA synchronous = off; PRAGMA cache_size = -2000000; BEGIN`); err != nil {
+	if err := db.Exec(`PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -100000`); err != nil {
 		return err
 	}
+	l.world.Bytes[0] = fileSize(catalogFile(l.dir))
+	for i, what := range []struct {
+		name string
+		rows []blockstore.Stored
+		days []day
+	}{{"blocks", l.blocks, nil}, {"map nodes", l.volumes, nil}, {"the lineage and its map nodes", l.lineage, l.days}} {
+		began := time.Now()
+		if err := db.Exec(`BEGIN`); err != nil {
+			return err
+		}
+		if err := errors.Join(enterRecords(db, what.rows), l.enterDays(db, what.days), db.Exec(`COMMIT`)); err != nil {
+			return err
+		}
+		l.world.Bytes[i+1] = fileSize(catalogFile(l.dir))
+		say("rows of %d records, %s, in %v", len(what.rows), what.name, since(began))
+	}
+	return l.enterContainers(db)
+}
+
+func enterRecords(db *sqlite3.Conn, rows []blockstore.Stored) error {
 	for part := range slices.Chunk(rows, rowsAtOnce) {
 		slices.SortFunc(part, func(a, b blockstore.Stored) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-		if err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			part, func(r *blockstore.Stored) []any {
 				at := &r.Location
 				return []any{r.ID[:], int64(r.Kind), int64(at.Container), at.Offset, int64(at.Length), int64(at.CRC), int64(at.Codec)}
-			}); err != nil {
+			})
+		if err != nil {
 			return err
 		}
 	}
-	type container struct {
-		id     blockstore.ContainerID
-		length int64
-	}
-	var containers []container
-	for id, length := range l.index.lengths {
-		containers = append(containers, container{id, length})
-	}
-	if err := insert(db, `INSERT INTO containers (id, length) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET length = excluded.length`,
-		containers, func(c *container) []any { return []any{int64(c.id), c.length} }); err != nil {
-		return err
-	}
-	if err := l.enterDays(db, days); err != nil {
-		return err
-	}
-	return db.Exec(`COMMIT; PRAGMA wal_checkpoint(TRUNCATE)`)
+	return nil
+}
+
+func (l *loader) enterContainers(db *sqlite3.Conn) error {
+	ids := slices.Sorted(maps.Keys(l.index.lengths))
+	return insert(db, `INSERT INTO containers (id, length) VALUES (?, ?)`, ids,
+		func(id *blockstore.ContainerID) []any { return []any{int64(*id), l.index.lengths[*id]} })
 }
 
 // enterDays enters the snapshots of the long lineage, and a tag for each.

@@ -61,7 +61,6 @@ type nodeStore struct {
 	kept  map[block.ID][]byte
 	nodes []blockstore.Node
 	size  int
-	total int64
 }
 
 // ReadNode implements blockmap.Reader.
@@ -79,7 +78,6 @@ func (s *nodeStore) WriteNode(ctx context.Context, id block.ID, encoded []byte) 
 	if s.kept != nil {
 		s.kept[id] = n.Data
 	}
-	s.total++
 	s.nodes = append(s.nodes, n)
 	if s.size += n.Size(); s.size < blockstore.MaxNodes {
 		return nil
