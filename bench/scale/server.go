@@ -145,7 +145,13 @@ func (s *server) do(ctx context.Context, service, method, path string, body []by
 		return nil, err
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	var text []byte
+	if answer.ContentLength >= 0 {
+		text = make([]byte, answer.ContentLength)
+		_, err = io.ReadFull(answer.Body, text)
+	} else {
+		text, err = io.ReadAll(answer.Body)
+	}
 	if err == nil && answer.StatusCode >= 300 {
 		err = fmt.Errorf("%s %s: %s: %.300s", method, path, answer.Status, text)
 	}

@@ -21,7 +21,7 @@ type Write struct {
 	Data []byte
 }
 
-// A Node is an encoded map node.
+// A Node is an encoded map node; its ID is the SHA-256 of Data.
 type Node struct {
 	ID   block.ID
 	Data []byte
@@ -130,8 +130,8 @@ func (w *Write) record(id block.ID) record {
 }
 
 // WriteNodes stores map nodes, up to MaxNodes bytes of them and one more, in a
-// batch apart from blocks. On return they are durable and can be read. Errors
-// as for Write.
+// batch apart from blocks. On return they are durable and can be read. Their Data
+// is the store's from then on. Errors as for Write.
 func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	j := &job{done: make(chan error, 1)}
 	seen := make(map[block.ID]bool, len(nodes))
@@ -151,7 +151,13 @@ func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	if len(j.records) == 0 {
 		return nil
 	}
-	return s.enqueue(ctx, j)
+	if err := s.enqueue(ctx, j); err != nil {
+		return err
+	}
+	for i := range j.records { // what was just written is often what is read next
+		s.keepNode(j.records[i].id, j.records[i].data)
+	}
+	return nil
 }
 
 // holds reports whether a block is stored and sound, as far as is known: the

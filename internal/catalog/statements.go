@@ -13,7 +13,7 @@ type statements struct {
 	// of the writer
 	putContainer, putRecord, holds, touch, putPending *sql.Stmt
 	// of the readers
-	locate, snapshotByID, access *sql.Stmt
+	locate, locateNodes, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -42,6 +42,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.putPending, writer, `INSERT INTO pending (snapshot, idx, id) VALUES (?, ?, ?)
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
+		{&s.locateNodes, reader, locateNodes},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
 		{&s.access, reader, accessQuery},
 	} {
@@ -57,7 +58,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.holds, s.touch, s.putPending, s.locate, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.holds, s.touch, s.putPending, s.locate, s.locateNodes, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

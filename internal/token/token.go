@@ -26,6 +26,8 @@ const (
 	KeySize = 32
 	// MaxLength bounds the tokens that are looked at, in characters.
 	MaxLength = 256
+	// BlockLength is the length of a block token in characters.
+	BlockLength = (blockLength + macSize) / 3 * 4
 
 	macSize = 16
 )
