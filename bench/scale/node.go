@@ -81,6 +81,7 @@ func (n *node) open(ctx context.Context, wrap func(vfs.FS, blockstore.Index) (vf
 	n.store = blockstore.New(blockstore.Options{Medium: n.medium, Index: index})
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: ring, Tokens: token.New(tokenKey), Now: time.Now,
+		Scratch: vfs.Dir(n.dir.Path()),
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup

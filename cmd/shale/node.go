@@ -134,7 +134,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
-		BinTime: o.binTime,
+		BinTime: o.binTime, Scratch: vfs.Dir(dir.Path()),
 	})
 	return nil
 }
