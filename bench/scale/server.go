@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,7 @@ type server struct {
 	url    string
 	key    aws.Credentials
 	client *http.Client
+	page   []byte        // the last long answer; one is asked for at a time
 	ready  time.Duration // from the start of the process to its ready line
 }
 
@@ -145,17 +147,22 @@ func (s *server) do(ctx context.Context, service, method, path string, body []by
 		return nil, err
 	}
 	defer answer.Body.Close()
-	var text []byte
-	if answer.ContentLength >= 0 {
-		text = make([]byte, answer.ContentLength)
-		_, err = io.ReadFull(answer.Body, text)
-	} else {
-		text, err = io.ReadAll(answer.Body)
-	}
+	text, err := s.read(answer)
 	if err == nil && answer.StatusCode >= 300 {
 		err = fmt.Errorf("%s %s: %s: %.300s", method, path, answer.Status, text)
 	}
 	return text, err
+}
+
+// read reads an answer of which nothing is kept once the next one is read, if it
+// is a page.
+func (s *server) read(answer *http.Response) ([]byte, error) {
+	if answer.ContentLength < mib/2 {
+		return io.ReadAll(answer.Body)
+	}
+	s.page = slices.Grow(s.page[:0], int(answer.ContentLength))[:answer.ContentLength]
+	_, err := io.ReadFull(answer.Body, s.page)
+	return s.page, err
 }
 
 // runID is another for each process, so that its blocks are those of no other.
