@@ -14,7 +14,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
 
 FUZZTIME := 10s
 
-.PHONY: help run build test soak bench lint fmt fuzz clean
+.PHONY: help run build test soak bench scale lint fmt fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -35,6 +35,10 @@ bench: build ## measure against the reference server; BENCH=-quick is a smoke te
 	$(BUILD) -o bin/bench ./bench
 	$(BUILD) -o bin/bench-reference ./bench/reference
 	bin/bench $(BENCH)
+
+scale: build ## what must stay flat, on a store of 10^7 blocks; SCALE=-quick is a smoke test
+	$(BUILD) -o bin/scale ./bench/scale
+	bin/scale $(SCALE)
 
 lint: $(GOLANGCI_LINT) ## gofumpt, go vet and the rules of .golangci.yml
 	go vet ./...

@@ -23,6 +23,7 @@ import (
 	"shale/internal/domain"
 	"shale/internal/keyring"
 	"shale/internal/kms"
+	"shale/internal/reclaim"
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
 	"shale/internal/token"
@@ -49,6 +50,8 @@ type node struct {
 	ring    *keyring.Keyring
 
 	scrub *scrub.Background // nil if it is switched off
+
+	collector *reclaim.Collector
 
 	stop func() // ends the background work and waits for it
 }
@@ -84,6 +87,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 		work.Go(func() { sweepKeys(ctx, n.kms, n.ring, o.log) })
 	}
 	work.Go(func() { n.service.KeepUsage(ctx) })
+	work.Go(func() { n.collector.Run(ctx) })
 	if n.scrub != nil {
 		registerScrub(o.registry, n.scrub)
 		work.Go(func() { n.scrub.Run(ctx) })
@@ -183,7 +187,11 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
-		BinTime: o.binTime,
+		BinTime: o.binTime, Scratch: o.disk.Folder(dir.Path()),
+	})
+	n.collector = reclaim.New(reclaim.Options{
+		Catalog: n.catalog, Store: n.store, Now: n.clock.now, Logger: o.log, Rate: reclaim.Rate,
+		Alone: func() (func() error, bool, error) { return datadir.Alone(dir.Path()) },
 	})
 	if o.scrubEvery > 0 {
 		n.scrub = scrub.NewBackground(scrub.BackgroundOptions{

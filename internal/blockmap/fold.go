@@ -42,6 +42,7 @@ type folder struct {
 	more  bool
 	any   bool // a write has been taken
 
+	path         [rootLevel + 1]node // the nodes being folded, by level
 	buf          []byte
 	added, nodes int64
 }
@@ -67,9 +68,14 @@ func (f *folder) fold(ctx context.Context, id block.ID, level int, base block.In
 	if !f.more || f.entry.Index >= end {
 		return id, nil
 	}
-	n, err := load(ctx, f.r, id, level)
+	old, err := load(ctx, f.r, id, level)
 	if err != nil {
 		return block.ID{}, err
+	}
+	n := &f.path[level]
+	*n = node{level: level}
+	for s := old.next(&view{}, 0); s < maxFanout; s = old.next(&view{}, s+1) {
+		n.slots[s] = block.ID(old.id(s))
 	}
 	for f.more && f.entry.Index < end {
 		s := slotOf(f.entry.Index, level)

@@ -41,6 +41,16 @@ type Reader interface {
 	ReadNode(ctx context.Context, id block.ID) ([]byte, error)
 }
 
+// A Verified is a Reader that has itself checked that the bytes of a node have
+// its hash, which is then not computed once more; and that gives many nodes for
+// little more than one.
+type Verified interface {
+	Reader
+	// ReadVerified gives the nodes with the ids, none of which is zero, in their
+	// order. If one of them cannot be read, all fail.
+	ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error)
+}
+
 // A Writer takes the encoded bytes of a new node, of which it keeps a copy if
 // it needs one. Nodes arrive children first. Nothing has to be durable when
 // WriteNode returns; the caller of Fold sees to that before it uses the root.
@@ -115,63 +125,94 @@ func (n *node) encode(buf []byte) ([]byte, block.ID) {
 	return buf, sha256.Sum256(buf[start:])
 }
 
-// decode fills n from the bytes of the node with the id, which must be of the
-// level. It checks everything that encode guarantees, the hash included, so
-// that damage never passes for a map.
-func (n *node) decode(id block.ID, level int, b []byte) error {
-	if sha256.Sum256(b) != id {
-		return &CorruptError{id, "its bytes do not have its hash"}
+// A view is a node as it is encoded, which nothing is copied from. The zero view
+// is a node without entries.
+type view struct {
+	low, high uint64 // the bitmap
+	ids       []byte
+}
+
+// id gives the id in a slot, nil if it is not set.
+func (v *view) id(s int) []byte {
+	bit, before := uint64(1)<<(s%64), 0
+	word := v.low
+	if s >= 64 {
+		word, before = v.high, bits.OnesCount64(v.low)
+	}
+	if word&bit == 0 {
+		return nil
+	}
+	before += bits.OnesCount64(word & (bit - 1))
+	return v.ids[before*len(block.ID{}):][:len(block.ID{})]
+}
+
+// next is the first slot from s on that is set in the view or in another,
+// maxFanout if there is none.
+func (v *view) next(other *view, s int) int {
+	if s < 64 {
+		if rest := (v.low | other.low) >> s; rest != 0 {
+			return s + bits.TrailingZeros64(rest)
+		}
+		s = 64
+	}
+	if s < maxFanout {
+		if rest := (v.high | other.high) >> (s - 64); rest != 0 {
+			return s + bits.TrailingZeros64(rest)
+		}
+	}
+	return maxFanout
+}
+
+// decode gives the node with the id, which must be of the level, from its bytes,
+// which have its hash. It checks everything else that encode guarantees, so that
+// damage never passes for a map.
+func decode(id block.ID, level int, b []byte) (view, error) {
+	corrupt := func(format string, args ...any) (view, error) {
+		return view{}, &CorruptError{id, fmt.Sprintf(format, args...)}
 	}
 	if len(b) < headerSize {
-		return &CorruptError{id, fmt.Sprintf("%d bytes are too few", len(b))}
+		return corrupt("%d bytes are too few", len(b))
 	}
 	if b[0] != nodeVersion {
-		return &CorruptError{id, fmt.Sprintf("unknown version %d", b[0])}
+		return corrupt("unknown version %d", b[0])
 	}
 	if int(b[1]) != level {
-		return &CorruptError{id, fmt.Sprintf("level %d where %d belongs", b[1], level)}
+		return corrupt("level %d where %d belongs", b[1], level)
 	}
 	if binary.LittleEndian.Uint32(b[4:]) != 0 {
-		return &CorruptError{id, "reserved bytes are set"}
+		return corrupt("reserved bytes are set")
 	}
 	low, high := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
 	if level == 0 && high != 0 {
-		return &CorruptError{id, "a leaf with more than 64 slots"}
+		return corrupt("a leaf with more than 64 slots")
 	}
 	count := bits.OnesCount64(low) + bits.OnesCount64(high)
 	if count == 0 || count != int(binary.LittleEndian.Uint16(b[2:])) || len(b) != headerSize+count*len(block.ID{}) {
-		return &CorruptError{id, "entry count, bitmap and length disagree"}
+		return corrupt("entry count, bitmap and length disagree")
 	}
-	*n = node{level: level}
-	ids := b[headerSize:]
-	for s := range fanout(level) {
-		if b[8+s/8]&(1<<(s%8)) == 0 {
-			continue
+	v := view{low, high, b[headerSize:]}
+	for k := 0; k < len(v.ids); k += len(block.ID{}) {
+		if block.ID(v.ids[k:]).IsZero() {
+			return corrupt("entry %d holds no id", k/len(block.ID{}))
 		}
-		n.slots[s] = block.ID(ids)
-		if n.slots[s].IsZero() {
-			return &CorruptError{id, fmt.Sprintf("slot %d holds no id", s)}
-		}
-		ids = ids[len(block.ID{}):]
 	}
-	return nil
+	return v, nil
 }
 
-// load reads the node with the id, or gives an empty one for the zero ID.
-func load(ctx context.Context, r Reader, id block.ID, level int) (*node, error) {
-	n := &node{level: level}
+// load reads the node with the id, or gives one without entries for the zero ID.
+func load(ctx context.Context, r Reader, id block.ID, level int) (view, error) {
 	if id.IsZero() {
-		return n, nil
+		return view{}, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return view{}, err
 	}
 	b, err := r.ReadNode(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("read map node %v: %w", id, err)
+		return view{}, fmt.Errorf("read map node %v: %w", id, err)
 	}
-	if err := n.decode(id, level, b); err != nil {
-		return nil, err
+	if _, verified := r.(Verified); !verified && sha256.Sum256(b) != id {
+		return view{}, &CorruptError{id, "its bytes do not have its hash"}
 	}
-	return n, nil
+	return decode(id, level, b)
 }

@@ -2,6 +2,7 @@ package blockmap
 
 import (
 	"context"
+	"crypto/sha256"
 
 	"shale/internal/block"
 )
@@ -53,17 +54,20 @@ func (t *visit) walk(ctx context.Context, other, id block.ID, level int, base bl
 	}
 	o, err := load(ctx, t.r, other, level)
 	if err != nil {
-		o = &node{} // then all of this one is visited
+		o = view{} // then all of this one is visited
 	}
-	for s := range fanout(level) {
+	for s := n.next(&view{}, 0); s < maxFanout; s = n.next(&view{}, s+1) {
 		i := base + block.Index(s)<<shift(level)
-		switch child := n.slots[s]; {
-		case child.IsZero():
+		child, there := block.ID(n.id(s)), block.ID{}
+		if id := o.id(s); id != nil {
+			there = block.ID(id)
+		}
+		switch {
 		case level > 0:
-			if err := t.walk(ctx, o.slots[s], child, level-1, i); err != nil {
+			if err := t.walk(ctx, there, child, level-1, i); err != nil {
 				return err
 			}
-		case child == o.slots[s]:
+		case child == there:
 			t.v.Same(Range{i, i})
 		default:
 			t.v.Block(Entry{i, child})
@@ -78,5 +82,9 @@ func Check(id block.ID, encoded []byte) error {
 	if len(encoded) < headerSize || encoded[1] > rootLevel {
 		return &CorruptError{id, "it is no node"}
 	}
-	return new(node).decode(id, int(encoded[1]), encoded)
+	if sha256.Sum256(encoded) != id {
+		return &CorruptError{id, "its bytes do not have its hash"}
+	}
+	_, err := decode(id, int(encoded[1]), encoded)
+	return err
 }

@@ -3,8 +3,6 @@ package blockstore
 import (
 	"context"
 	"slices"
-
-	"shale/internal/block"
 )
 
 // Heal stores a record anew, as it is: its payload comes from another store,

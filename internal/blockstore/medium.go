@@ -90,6 +90,9 @@ type Commit struct {
 type Index interface {
 	// Locate finds a record. Concurrent calls are allowed.
 	Locate(ctx context.Context, id block.ID) (loc Location, found bool, err error)
+	// LocateNodes finds those of the map nodes that are there. Concurrent calls
+	// are allowed.
+	LocateNodes(ctx context.Context, ids []block.ID) (map[block.ID]Location, error)
 	// Commit records a batch in one transaction that is durable on return:
 	// the records' locations (the first of an id stays, unless it is damaged
 	// or condemned), those that were moved, if they are where they were moved

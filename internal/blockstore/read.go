@@ -173,64 +173,6 @@ func (s *Store) Digest(ctx context.Context, key *domain.Key, id block.ID) (diges
 	return digest, err
 }
 
-// ReadNode reads a map node. The bytes are shared and must not be changed.
-// Errors as for Read.
-func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err error) {
-	if node, found := s.nodes.GetIfPresent(id); found {
-		return node, nil
-	}
-	err = s.at(ctx, id, func(loc Location) (err error) {
-		node, err = s.readNode(ctx, id, loc)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.nodes.Set(id, node)
-	return node, nil
-}
-
-// readNode reads a map node from the location.
-func (s *Store) readNode(ctx context.Context, id block.ID, loc Location) ([]byte, error) {
-	if loc.Length > block.Size {
-		return nil, s.damaged(ctx, id, loc, "stored length is beyond any record's", nil)
-	}
-	node := make([]byte, loc.Length)
-	if err := s.read(ctx, id, loc, node); err != nil {
-		return nil, err
-	}
-	return node, s.sound(ctx, id, loc)
-}
-
-// A Scan reads map nodes for somebody who goes through all of them once.
-// Neither they nor their locations are kept in memory, where they would take
-// the place of what is needed again.
-type Scan struct{ store *Store }
-
-// Scan gives a Scan of the store.
-func (s *Store) Scan() Scan { return Scan{s} }
-
-// ReadNode is Store.ReadNode.
-func (r Scan) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
-	s := r.store
-	if node, found := s.nodes.GetIfPresent(id); found {
-		return node, nil
-	}
-	for {
-		loc, found, err := s.index.Locate(ctx, id)
-		switch {
-		case err != nil:
-			return nil, err
-		case !found:
-			return nil, ErrNotFound
-		}
-		node, err := s.readNode(ctx, id, loc)
-		if !errors.Is(err, errMoved) {
-			return node, err
-		}
-	}
-}
-
 // at calls read with the record's location. A location that was kept in memory
 // may be out of date: if read fails there, the index has the last word.
 func (s *Store) at(ctx context.Context, id block.ID, read func(Location) error) error {

@@ -67,8 +67,8 @@ type Store struct {
 	// located keeps sound locations. One may be out of date: what is read
 	// there is checked, and a hit on it is when it is committed.
 	located *otter.Cache[block.ID, Location]
-	// nodes keeps map nodes as they are stored; they never change.
-	nodes *otter.Cache[block.ID, []byte]
+	// nodes keeps map nodes that have been verified; they never change.
+	nodes *otter.Cache[block.ID, keptNode]
 
 	queue   chan *job
 	commits chan *batch
@@ -118,8 +118,8 @@ func (e *StoppedError) Unwrap() error { return e.Cause }
 func New(o Options) *Store {
 	s := &Store{
 		located: otter.Must(&otter.Options[block.ID, Location]{MaximumSize: maxLocated}),
-		nodes: otter.Must(&otter.Options[block.ID, []byte]{
-			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node []byte) uint32 { return uint32(len(node)) },
+		nodes: otter.Must(&otter.Options[block.ID, keptNode]{
+			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node keptNode) uint32 { return uint32(len(node.data)) },
 		}),
 		medium: o.Medium, index: o.Index, log: o.Logger,
 		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),

@@ -457,7 +457,8 @@ func TestManySmallNodes(t *testing.T) {
 	f := newFixture(t)
 	var nodes []blockstore.Node
 	for size, i := 0, uint64(0); size < blockstore.MaxNodes; i++ {
-		n := blockstore.Node{ID: block.ID(binary.BigEndian.AppendUint64(make([]byte, 24), i+1)), Data: make([]byte, 56)}
+		data := binary.BigEndian.AppendUint64(make([]byte, 48), i)
+		n := blockstore.Node{ID: sha256.Sum256(data), Data: data}
 		nodes = append(nodes, n, n)
 		size += n.Size()
 	}

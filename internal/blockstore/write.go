@@ -22,7 +22,7 @@ type Write struct {
 	Data []byte
 }
 
-// A Node is an encoded map node.
+// A Node is an encoded map node; its ID is the SHA-256 of Data.
 type Node struct {
 	ID   block.ID
 	Data []byte
@@ -134,8 +134,8 @@ func (w *Write) record(id block.ID) record {
 
 // WriteNodes stores map nodes, up to MaxNodes bytes of them and one more, in a
 // batch apart from blocks. On return they are durable and can be read, and are
-// not reclaimed while the caller has the Hold that he took before. Errors as
-// for Write.
+// not reclaimed while the caller has the Hold that he took before. Their Data
+// is the store's from then on. Errors as for Write.
 func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 	records := make([]record, 0, len(nodes))
 	seen := make(map[block.ID]bool, len(nodes))
@@ -145,7 +145,13 @@ func (s *Store) WriteNodes(ctx context.Context, nodes []Node) error {
 		}
 		seen[n.ID] = true
 	}
-	return s.writeNew(ctx, records)
+	if err := s.writeNew(ctx, records); err != nil {
+		return err
+	}
+	for i := range records { // what was just written is often what is read next
+		s.keepNode(records[i].id, records[i].data)
+	}
+	return nil
 }
 
 // writeNew stores those of the records that are not stored. The others are as
@@ -171,7 +177,13 @@ func (s *Store) writeNew(ctx context.Context, records []record) error {
 	if len(j.records) == 0 {
 		return nil
 	}
-	return s.enqueue(ctx, j)
+	if err := s.enqueue(ctx, j); err != nil {
+		return err
+	}
+	for i := range j.records { // what was just written is often what is read next
+		s.keepNode(j.records[i].id, j.records[i].data)
+	}
+	return nil
 }
 
 // holds reports whether a block is stored and sound, as far as is known: the

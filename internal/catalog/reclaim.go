@@ -27,11 +27,12 @@ func (c *Catalog) OpenGeneration(ctx context.Context) (g reclaim.Generation, err
 
 // held are the roots that keep what is below them. Those of open snapshots and
 // of copies are their parents', whose own rows may be gone; what was written to
-// them are rows of pending. Of the recycle bin things come back. Nothing comes
-// back of what has failed or was deleted.
+// them are rows of pending. Of the recycle bin things come back; and so would,
+// without the catalog, what was deleted, until a manifest says so.
 const held = `SELECT root FROM snapshots WHERE state IN (3, 7) AND root IS NOT NULL
 	UNION SELECT base FROM snapshots WHERE state IN (1, 2, 6) AND base IS NOT NULL
-	UNION SELECT root FROM snapshots WHERE state IN (1, 2, 6) AND root IS NOT NULL`
+	UNION SELECT root FROM snapshots WHERE state IN (1, 2, 6) AND root IS NOT NULL
+	UNION SELECT s.root FROM snapshots s JOIN manifests_due d ON d.snapshot = s.id WHERE s.state IN (4, 5) AND s.root IS NOT NULL`
 
 // Held implements reclaim.Catalog.
 func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID, error) {
@@ -83,15 +84,7 @@ func eachNumber(ctx context.Context, tx *sql.Tx, query string, mark func(int64))
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var n int64
-		if err := rows.Scan(&n); err != nil {
-			return err
-		}
-		mark(n)
-	}
-	return rows.Err()
+	return scanNumbers(rows, mark)
 }
 
 // Number implements reclaim.Catalog.
@@ -104,6 +97,32 @@ func (c *Catalog) Number(ctx context.Context, id block.ID) (n int64, found bool,
 		return 0, false, fmt.Errorf("look up record %v: %w", id, err)
 	}
 	return n, true, nil
+}
+
+// Numbers implements reclaim.Catalog.
+func (c *Catalog) Numbers(ctx context.Context, ids []block.ID, each func(int64)) error {
+	for args := range chunks(ids) {
+		rows, err := c.stmt.numbers.QueryContext(ctx, args...)
+		if err == nil {
+			err = scanNumbers(rows, each)
+		}
+		if err != nil {
+			return fmt.Errorf("look up records: %w", err)
+		}
+	}
+	return nil
+}
+
+func scanNumbers(rows *sql.Rows, each func(int64)) error {
+	defer rows.Close()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return err
+		}
+		each(n)
+	}
+	return rows.Err()
 }
 
 // Candidates implements reclaim.Catalog.

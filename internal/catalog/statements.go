@@ -13,7 +13,7 @@ type statements struct {
 	// of the writer
 	putContainer, putRecord, moveRecord, renew, touch, putPending, putHit *sql.Stmt
 	// of the readers
-	locate, record, number, snapshotByID, access *sql.Stmt
+	locate, locateNodes, record, number, numbers, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -52,6 +52,8 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
 		{&s.record, reader, `SELECT ` + storedColumns + ` FROM records WHERE id = ?`},
 		{&s.number, reader, `SELECT number FROM records WHERE id = ?`},
+		{&s.numbers, reader, `SELECT number FROM records WHERE ` + manyIDs},
+		{&s.locateNodes, reader, locateNodes},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
 		{&s.access, reader, accessQuery},
 	} {
@@ -67,7 +69,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.putHit, s.locate, s.record, s.number, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.putHit, s.locate, s.locateNodes, s.record, s.number, s.numbers, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

@@ -69,6 +69,8 @@ type Catalog interface {
 	Held(ctx context.Context, mark func(number int64)) ([]block.ID, error)
 	// Number gives the number of a record.
 	Number(ctx context.Context, id block.ID) (n int64, found bool, err error)
+	// Numbers tells each the numbers of those of the records that there are.
+	Numbers(ctx context.Context, ids []block.ID, each func(int64)) error
 	// Candidates gives up to limit records with ids above after, in order.
 	Candidates(ctx context.Context, after block.ID, limit int) ([]Candidate, error)
 	// CarryOut carries out a sentence as far as it still fits: it condemns what is
@@ -135,6 +137,9 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 	// Rate bounds what is copied, in bytes per second; 0 does not.
 	Rate int64
+	// Alone keeps others from copying containers until release is called. It
+	// reports false if one is at it. Nil if there is nobody.
+	Alone func() (release func() error, alone bool, err error)
 }
 
 // A Collector reclaims space. Only one cycle runs at a time, here and, by the
@@ -145,13 +150,14 @@ type Collector struct {
 	now     func() time.Time
 	log     *slog.Logger
 	rate    int64
+	alone   func() (func() error, bool, error)
 
 	cycle sync.Mutex
 }
 
 // New makes a Collector.
 func New(o Options) *Collector {
-	c := &Collector{catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate}
+	c := &Collector{catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -235,15 +241,10 @@ func (y *cycle) Mark(ctx context.Context) error {
 	for _, root := range roots {
 		if err := blockmap.Reach(ctx, y.store.Scan(), root, func(id block.ID) (bool, error) {
 			n, found, err := y.catalog.Number(ctx, id)
-			// A block that is missing has nothing to keep; of a node that is,
-			// Reach says so.
+			// Of a node that is missing Reach says so.
 			return (!found || !y.marks.has(n)) && err == nil, err
-		}, func(id block.ID) error {
-			n, found, err := y.catalog.Number(ctx, id)
-			if err == nil && found {
-				y.marks.set(n)
-			}
-			return err
+		}, func(ids ...block.ID) error {
+			return y.catalog.Numbers(ctx, ids, y.marks.set)
 		}); err != nil {
 			return fmt.Errorf("mark what is in use: %w; nothing is reclaimed until it can be read", err)
 		}
@@ -441,6 +442,19 @@ func (y *cycle) Drop(ctx context.Context) error {
 			y.FreedBytes += length
 			y.DeadBytes -= length
 		}
+	}
+	return y.removeDropped(ctx)
+}
+
+// removeDropped removes the files of dropped containers, unless somebody copies
+// the store, who may need them: then a later cycle does.
+func (y *cycle) removeDropped(ctx context.Context) (err error) {
+	if y.alone != nil {
+		release, alone, err := y.alone()
+		if err != nil || !alone {
+			return err
+		}
+		defer func() { err = errors.Join(err, release()) }()
 	}
 	dropped, err := y.catalog.Dropped(ctx)
 	if err != nil {

@@ -17,8 +17,9 @@ func (s *Service) SetBufferWait(d time.Duration) { s.bufferWait = d }
 // Reading is how many blocks are in memory on their way out.
 func Reading(s *Service) int { return len(s.reading) }
 
-// SetMaxCounted sets how many blocks a pass of the count of usage holds.
-func (s *Service) SetMaxCounted(n int) { s.maxCounted = n }
+// SetMaxCounted sets how many blocks the count of usage holds in memory, and how
+// many bytes of each part of its log.
+func (s *Service) SetMaxCounted(blocks, buffer int) { s.maxCounted, s.partBuffer = blocks, buffer }
 
 // InTurn gives the order in which snapshots are tried of which some have failed
 // before, so often.

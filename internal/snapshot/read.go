@@ -49,7 +49,12 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 			page.NextToken = s.nextPage(place, entry.Index)
 			break
 		}
-		page.Blocks = append(page.Blocks, ListedBlock{Index: entry.Index, Token: tokens.make(number, entry.Index, entry.ID)})
+		page.Blocks = append(page.Blocks, ListedBlock{Index: entry.Index})
+		tokens.add(number, entry.Index, entry.ID)
+	}
+	all := tokens.text()
+	for i := range page.Blocks {
+		page.Blocks[i].Token, all = all[:token.BlockLength], all[token.BlockLength:]
 	}
 	return page, nil
 }
@@ -105,15 +110,28 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 		}
 		b := ChangedBlock{Index: change.Index}
 		if !change.First.IsZero() {
-			b.FirstToken = tokens.make(firstNumber, change.Index, change.First)
+			tokens.add(firstNumber, change.Index, change.First)
+			b.FirstToken = tokenMade
 		}
 		if !change.Second.IsZero() {
-			b.SecondToken = tokens.make(secondNumber, change.Index, change.Second)
+			tokens.add(secondNumber, change.Index, change.Second)
+			b.SecondToken = tokenMade
 		}
 		page.Blocks = append(page.Blocks, b)
 	}
+	all := tokens.text()
+	for i := range page.Blocks {
+		for _, t := range []*string{&page.Blocks[i].FirstToken, &page.Blocks[i].SecondToken} {
+			if *t != "" {
+				*t, all = all[:token.BlockLength], all[token.BlockLength:]
+			}
+		}
+	}
 	return page, nil
 }
+
+// tokenMade stands for a token until the page's are all made.
+const tokenMade = "made"
 
 // GetBlock reads one block of a completed snapshot. Spec: ebs-direct §8.4.
 func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*BlockData, error) {
@@ -207,7 +225,8 @@ func isDamage(err error) bool {
 	return errors.As(err, &node) || errors.As(err, &record) || errors.Is(err, blockstore.ErrNotFound) || errors.Is(err, domain.ErrTampered)
 }
 
-// tokens makes the block tokens of one page.
+// tokens makes the block tokens of one page, one after the other in one text:
+// a string for each would cost as much as its MAC.
 type tokens struct {
 	codec  *token.Codec
 	expiry time.Time
@@ -218,7 +237,9 @@ func (s *Service) newTokens(expiry time.Time) *tokens {
 	return &tokens{codec: s.tokens, expiry: expiry}
 }
 
-func (t *tokens) make(snapshot uint64, index block.Index, id block.ID) string {
-	t.buf = t.codec.AppendBlock(t.buf[:0], token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
-	return string(t.buf)
+func (t *tokens) add(snapshot uint64, index block.Index, id block.ID) {
+	t.buf = t.codec.AppendBlock(t.buf, token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
 }
+
+// text gives all tokens, each of token.BlockLength characters.
+func (t *tokens) text() string { return string(t.buf) }

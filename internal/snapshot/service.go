@@ -15,6 +15,7 @@ import (
 	"shale/internal/blockstore"
 	"shale/internal/domain"
 	"shale/internal/token"
+	"shale/internal/vfs"
 )
 
 const (
@@ -43,6 +44,8 @@ type Options struct {
 	Tokens  *token.Codec
 	Now     func() time.Time // the clock of all that the service times
 	Logger  *slog.Logger     // nil discards
+	// Scratch is where the count of usage puts a file for as long as it runs.
+	Scratch vfs.FS
 	// BinTime is how long a completed snapshot that is deleted stays in the
 	// recycle bin; 0 for not at all.
 	BinTime time.Duration
@@ -69,6 +72,8 @@ type Service struct {
 
 	recount    chan struct{} // holds one value when usage may have changed
 	maxCounted int
+	partBuffer int
+	scratch    vfs.FS
 
 	stopped sync.Once // to say so
 }
@@ -80,7 +85,7 @@ func New(o Options) *Service {
 		binTime: o.BinTime,
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
 		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
-		recount: make(chan struct{}, 1), maxCounted: maxCounted,
+		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -2,23 +2,25 @@ package snapshot
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
+	"errors"
 	"hash/maphash"
 	"time"
 
 	"shale/internal/block"
-	"shale/internal/blockmap"
 )
 
 const (
-	// maxCounted bounds the blocks that a pass of the count holds in memory, at
-	// some 30 to 60 bytes each.
+	// maxCounted bounds the blocks that the count holds in memory, at some 30 to
+	// 60 bytes each, and partBuffer what it gathers of each part before it
+	// writes that to its file: 4 MiB in all.
 	maxCounted = 1 << 17
-	// countRest is how long the count rests at least between two runs; it rests
-	// restFactor times as long as a run takes if that is more, so that it never
-	// takes more than a tenth of a processor.
-	countRest  = 5 * time.Second
+	partBuffer = 16 << 10
+	// countRest is how long the count rests at least between two runs.
+	countRest = 5 * time.Second
+	// After each countSlice of work the count rests restFactor times as long, so
+	// that it takes a tenth of a processor, and no request waits for it longer
+	// than that.
+	countSlice = 10 * time.Millisecond
 	restFactor = 9
 	// countAgain is when it looks for changes that nobody told it of.
 	countAgain = 10 * time.Minute
@@ -87,7 +89,7 @@ func (s *Service) KeepUsage(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		now, err := s.count(ctx, counted)
+		now, err := s.count(ctx, counted, &pace{slice: countSlice})
 		took := time.Since(began)
 		switch {
 		case ctx.Err() != nil:
@@ -98,7 +100,7 @@ func (s *Service) KeepUsage(ctx context.Context) {
 			counted = now
 			s.log.DebugContext(ctx, "usage counted", "took", took)
 		}
-		rest.Reset(max(countRest, restFactor*took))
+		rest.Reset(countRest)
 		select {
 		case <-s.recount:
 		case <-again.C:
@@ -120,7 +122,7 @@ func (s *Service) usageChanged() {
 // block map cannot be read, nothing is recorded: figures that leave it out
 // would be wrong for those that share blocks with it.
 func (s *Service) CountUsage(ctx context.Context) error {
-	_, err := s.count(ctx, 0)
+	_, err := s.count(ctx, 0, nil)
 	return err
 }
 
@@ -128,7 +130,7 @@ var holdersSeed = maphash.MakeSeed()
 
 // count is CountUsage unless the holders are those it counted before, of which
 // it is given, and gives, a hash; 0 for none.
-func (s *Service) count(ctx context.Context, before uint64) (uint64, error) {
+func (s *Service) count(ctx context.Context, before uint64, p *pace) (uint64, error) {
 	at := s.now().UTC().Truncate(time.Millisecond)
 	holders, err := s.catalog.Holders(ctx)
 	if err != nil {
@@ -148,10 +150,11 @@ func (s *Service) count(ctx context.Context, before uint64) (uint64, error) {
 		return 0, err
 	}
 	c := counter{
-		service: s, holders: holders, zeros: zeros, limit: s.maxCounted,
+		service: s, holders: holders, zeros: zeros, limit: s.maxCounted, pace: p,
 		distinct: make([]int64, len(holders)), unique: make([]int64, len(holders)),
 	}
-	if err := c.run(ctx); err != nil {
+	c.log.fs, c.log.buffer = s.scratch, s.partBuffer
+	if err := errors.Join(c.run(ctx), c.log.close()); err != nil {
 		return 0, err
 	}
 	usage := make(map[int64]Usage, len(holders))
@@ -161,135 +164,4 @@ func (s *Service) count(ctx context.Context, before uint64) (uint64, error) {
 		}
 	}
 	return now, s.catalog.SetUsage(ctx, usage)
-}
-
-// A counter counts, for each holder, its blocks and those that are its alone.
-//
-// It goes from one holder to the next by what differs between their maps, and
-// keeps for each block how often the holder at hand has it and since which
-// holder. That costs the first map, and then the changes: a year of daily
-// snapshots is hardly more work than one. A block is a holder's alone if it
-// was there for just that one.
-//
-// Blocks are taken by ranges of the first bytes of their ids, one after the
-// other, each so small that its blocks fit into memory.
-type counter struct {
-	service          *Service
-	holders          []Holder
-	zeros            map[block.ID]bool // blocks without a payload, one in each domain
-	limit            int               // blocks in a pass
-	distinct, unique []int64           // by holder
-}
-
-// A held is what is known about a block. The zero value is one that no holder
-// had so far.
-type held struct {
-	count int32 // how often the holder at hand has it
-	// since is the holder with which that began, from 1, or the only one that
-	// had it if it is gone; many once it is no one holder's alone.
-	since int32
-}
-
-const many = -1
-
-// heldID is an id, cut: 128 bits tell blocks apart just as well.
-type heldID [16]byte
-
-func (c *counter) run(ctx context.Context) error {
-	const end = 1 << 32 // of the first four bytes
-	for from, width := uint64(0), uint64(end); from < end; {
-		done, err := c.pass(ctx, from, from+width)
-		if err != nil {
-			return err
-		}
-		if !done && width > 1 {
-			width /= 2
-			continue
-		}
-		from += width
-	}
-	return nil
-}
-
-// pass counts the blocks of a range. It reports false, and has counted
-// nothing, if they were too many.
-func (c *counter) pass(ctx context.Context, from, to uint64) (done bool, err error) {
-	inRange := func(id block.ID) bool {
-		p := uint64(binary.BigEndian.Uint32(id[:]))
-		return !id.IsZero() && from <= p && p < to
-	}
-	blocks := make(map[heldID]held)
-	distinct := make([]int64, len(c.holders))
-	present := int64(0)
-	var last block.ID // the root before
-	for i, holder := range c.holders {
-		at := int32(i + 1)
-		for change, err := range blockmap.Diff(ctx, c.service.store.Scan(), last, holder.Root, 0) {
-			if err != nil {
-				return false, fmt.Errorf("count the blocks of snapshot %d: %w", holder.Key, err)
-			}
-			if id := change.First; inRange(id) && !c.zeros[id] {
-				b := blocks[heldID(id[:])]
-				if b.count--; b.count == 0 {
-					present--
-					if b.since != at-1 {
-						b.since = many
-					}
-				}
-				blocks[heldID(id[:])] = b
-			}
-			if id := change.Second; inRange(id) && !c.zeros[id] {
-				b := blocks[heldID(id[:])]
-				if b.count++; b.count == 1 {
-					present++
-					if b.since == 0 {
-						b.since = at
-					} else {
-						b.since = many
-					}
-				}
-				blocks[heldID(id[:])] = b
-				if len(blocks) > c.limit && to-from > 1 {
-					return false, nil
-				}
-			}
-		}
-		last = holder.Root
-		distinct[i] = present
-	}
-	if err := c.pending(ctx, blocks); err != nil {
-		return false, err
-	}
-	for i := range distinct {
-		c.distinct[i] += distinct[i]
-	}
-	for _, b := range blocks {
-		if b.since != many && (b.count == 0 || int(b.since) == len(c.holders)) {
-			c.unique[b.since-1]++
-		}
-	}
-	return true, nil
-}
-
-// pending takes from all holders what has been written to a pending snapshot.
-func (c *counter) pending(ctx context.Context, blocks map[heldID]held) error {
-	for _, holder := range c.holders {
-		for from := block.Index(0); holder.Pending && from <= block.MaxIndex; {
-			rows, err := c.service.catalog.Pending(ctx, &Snapshot{Key: holder.Key}, from, pendingPage)
-			if err != nil {
-				return err
-			}
-			for _, row := range rows {
-				if b, found := blocks[heldID(row.ID[:])]; found {
-					b.since = many
-					blocks[heldID(row.ID[:])] = b
-				}
-			}
-			if len(rows) < pendingPage {
-				break
-			}
-			from = rows[len(rows)-1].Index + 1
-		}
-	}
-	return nil
 }

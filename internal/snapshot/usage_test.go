@@ -46,7 +46,7 @@ func TestUsageModel(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		e.Service.SetMaxCounted(1 + rnd.IntN(20))
+		e.Service.SetMaxCounted(1+rnd.IntN(20), 20+rnd.IntN(100))
 		if err := e.Service.CountUsage(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,21 +1,19 @@
 // Package token makes and opens the opaque tokens of the API: block tokens,
 // which permit one block to be read, and page tokens, which mark a place in a
 // listing. They are stateless: all they say stands in them, under a MAC
-// (HMAC-SHA-256, cut to 128 bits) with a key that only the server has. Nothing
-// in them is secret.
+// (AES-256-CMAC) with a key that only the server has. Nothing in them is
+// secret.
 //
 // A Codec is safe for concurrent use. Spec: ebs-direct §8.5.
 package token
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/aes"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"hash"
 	"strings"
-	"sync"
 	"time"
 
 	"shale/internal/block"
@@ -26,8 +24,10 @@ const (
 	KeySize = 32
 	// MaxLength bounds the tokens that are looked at, in characters.
 	MaxLength = 256
+	// BlockLength is the length of a block token in characters.
+	BlockLength = (blockLength + macSize) / 3 * 4
 
-	macSize = 16
+	macSize = aes.BlockSize
 )
 
 // A Kind says what a token is for. Its three bytes begin the token, so that
@@ -88,11 +88,11 @@ type Page struct {
 const pageLength = 33
 
 // A Codec makes and opens tokens under one key.
-type Codec struct{ macs sync.Pool }
+type Codec struct{ mac *cmac }
 
 // New returns a Codec for the key, of KeySize random bytes.
 func New(key []byte) *Codec {
-	return &Codec{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+	return &Codec{newCMAC(key)}
 }
 
 // AppendBlock appends the token to buf.
@@ -171,16 +171,8 @@ func expiry(b []byte) time.Time {
 
 // seal puts the MAC of all but the last macSize bytes of t into those.
 func (c *Codec) seal(t []byte) {
-	var sum [sha256.Size]byte
-	copy(t[len(t)-macSize:], c.mac(sum[:0], t[:len(t)-macSize]))
-}
-
-func (c *Codec) mac(buf, t []byte) []byte {
-	h := c.macs.Get().(hash.Hash)
-	defer c.macs.Put(h)
-	h.Reset()
-	h.Write(t)
-	return h.Sum(buf)
+	mac := c.mac.sum(t[:len(t)-macSize])
+	copy(t[len(t)-macSize:], mac[:])
 }
 
 // standardToURL lets tokens through that came back in the other alphabet.
@@ -195,8 +187,8 @@ func (c *Codec) open(token string, kind Kind, length int) ([]byte, error) {
 	if err != nil || len(t) != length+macSize || Kind(t) != kind {
 		return nil, ErrInvalid
 	}
-	var sum [sha256.Size]byte
-	if !hmac.Equal(t[length:], c.mac(sum[:0], t[:length])[:macSize]) {
+	mac := c.mac.sum(t[:length])
+	if subtle.ConstantTimeCompare(t[length:], mac[:]) != 1 {
 		return nil, ErrInvalid
 	}
 	return t, nil

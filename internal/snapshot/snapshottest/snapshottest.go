@@ -149,7 +149,7 @@ func (e *Env) start(t testing.TB) {
 	}
 	e.Service = snapshot.New(snapshot.Options{
 		Catalog: e.Catalog, Store: e.Store, Keyring: e.Keyring, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
-		BinTime: e.BinTime,
+		BinTime: e.BinTime, Scratch: vfs.Dir(e.Dir),
 	})
 	e.resume = func() {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -1,0 +1,82 @@
+package blockmap_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"shale/internal/block"
+	"shale/internal/blockmap"
+)
+
+// verified is memory whose nodes have been checked already.
+type verified struct {
+	*memory
+	batches int // of more than one node
+}
+
+func (v *verified) ReadVerified(ctx context.Context, ids []block.ID) (nodes [][]byte, err error) {
+	if len(ids) > 1 {
+		v.batches++
+	}
+	for _, id := range ids {
+		if id.IsZero() {
+			return nil, errors.New("asked for the zero ID")
+		}
+		node, err := v.ReadNode(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes, nil
+}
+
+// Read one after the other or many at a time, the answer is the same, errors
+// included: what can be read is told before the error is.
+func TestManyLeavesAtATime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mem := newMemory()
+		first := fold(t, mem, block.ID{}, writes(t)).Root
+		second := fold(t, mem, first, writes(t)).Root
+		if rapid.Bool().Draw(t, "lose a node") {
+			for id := range mem.nodes {
+				delete(mem.nodes, id)
+				break
+			}
+		}
+		from := indexes(t)
+		want, wantErr := collect(blockmap.Diff(context.Background(), mem, first, second, from))
+		got, err := collect(blockmap.Diff(context.Background(), &verified{memory: mem}, first, second, from))
+		if d := gocmp.Diff(want, got); d != "" || (err == nil) != (wantErr == nil) {
+			t.Fatalf("Diff: %v, want %v (-want +got):\n%s", err, wantErr, d)
+		}
+	})
+}
+
+// A long walk asks for leaves many at a time, a short one for no more than it
+// needs.
+func TestLeavesReadAhead(t *testing.T) {
+	mem, base := newMemory(), make(model)
+	for i := range block.Index(64 * 100) {
+		base[i] = blockID(uint64(i))
+	}
+	root := fold(t, mem, block.ID{}, base).Root
+	v := &verified{memory: mem}
+	mem.reads = 0
+	for range blockmap.Walk(t.Context(), v, root, 0) {
+		break
+	}
+	if mem.reads != 4 {
+		t.Errorf("the first block took %d nodes, want the path of 4", mem.reads)
+	}
+	if got, err := collect(blockmap.Walk(t.Context(), v, root, 0)); err != nil || len(got) != len(base) {
+		t.Fatalf("%d blocks, %v", len(got), err)
+	}
+	if v.batches > 7 {
+		t.Errorf("100 leaves were read in %d batches, want 1, 2, 4, 8, 16, 32, 37", v.batches)
+	}
+}

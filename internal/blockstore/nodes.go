@@ -1,0 +1,150 @@
+package blockstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"shale/internal/block"
+)
+
+// A keptNode is a map node in memory, with its checksum: that of its hash, which
+// costs ten times as much, is computed once.
+type keptNode struct {
+	data []byte
+	crc  uint64
+}
+
+// keepNode keeps a node that has been verified.
+func (s *Store) keepNode(id block.ID, node []byte) {
+	s.nodes.Set(id, keptNode{node, checksum(id, node)})
+}
+
+// keptNode gives a node that is in memory, unless its bytes have changed there.
+func (s *Store) keptNode(id block.ID) (node []byte, found bool) {
+	kept, found := s.nodes.GetIfPresent(id)
+	if found && checksum(id, kept.data) != kept.crc {
+		s.nodes.Invalidate(id)
+		return nil, false
+	}
+	return kept.data, found
+}
+
+// ReadNode reads a map node, whose bytes have the hash that the id is. They are
+// shared and must not be changed. Errors as for Read.
+func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err error) {
+	if node, found := s.keptNode(id); found {
+		return node, nil
+	}
+	err = s.at(ctx, id, func(loc Location) (err error) {
+		node, err = s.readNode(ctx, id, loc)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.keepNode(id, node)
+	return node, nil
+}
+
+// ReadVerified reads map nodes as ReadNode does, all of them or none.
+func (s *Store) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
+	return s.readNodes(ctx, ids, s.keepNode)
+}
+
+// readNodes reads map nodes and calls read with each that was not in memory.
+// Where they are is asked once for all.
+func (s *Store) readNodes(ctx context.Context, ids []block.ID, read func(block.ID, []byte)) ([][]byte, error) {
+	nodes := make([][]byte, len(ids))
+	var missing []block.ID
+	for i, id := range ids {
+		if node, found := s.keptNode(id); found {
+			nodes[i] = node
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return nodes, nil
+	}
+	locations, err := s.index.LocateNodes(ctx, missing)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		if nodes[i] != nil {
+			continue
+		}
+		loc, found := locations[id]
+		if !found {
+			return nil, ErrNotFound
+		}
+		if nodes[i], err = s.nodeAt(ctx, id, loc); err != nil {
+			return nil, err
+		}
+		read(id, nodes[i])
+	}
+	return nodes, nil
+}
+
+// nodeAt is readNode of a node that may be moved meanwhile.
+func (s *Store) nodeAt(ctx context.Context, id block.ID, loc Location) ([]byte, error) {
+	for {
+		node, err := s.readNode(ctx, id, loc)
+		if !errors.Is(err, errMoved) {
+			return node, err
+		}
+		var found bool
+		switch loc, found, err = s.index.Locate(ctx, id); {
+		case err != nil:
+			return nil, err
+		case !found:
+			return nil, ErrNotFound
+		}
+	}
+}
+
+// readNode reads a map node from the location.
+func (s *Store) readNode(ctx context.Context, id block.ID, loc Location) ([]byte, error) {
+	if loc.Length > block.Size {
+		return nil, s.damaged(ctx, id, loc, "stored length is beyond any record's", nil)
+	}
+	node := make([]byte, loc.Length)
+	if err := s.read(ctx, id, loc, node); err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(node) != id {
+		// Its checksum is right: so it was written, or was made to fit.
+		return nil, s.damaged(ctx, id, loc, "map node: its bytes do not have its hash", nil)
+	}
+	return node, s.sound(ctx, id, loc)
+}
+
+// A Scan reads map nodes for somebody who goes through all of them once.
+// Neither they nor their locations are kept in memory, where they would take
+// the place of what is needed again.
+type Scan struct{ store *Store }
+
+// Scan gives a Scan of the store.
+func (s *Store) Scan() Scan { return Scan{s} }
+
+// ReadNode is Store.ReadNode.
+func (r Scan) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
+	s := r.store
+	if node, found := s.keptNode(id); found {
+		return node, nil
+	}
+	loc, found, err := s.index.Locate(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, ErrNotFound
+	}
+	return s.nodeAt(ctx, id, loc)
+}
+
+// ReadVerified is Store.ReadVerified.
+func (r Scan) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
+	return r.store.readNodes(ctx, ids, func(block.ID, []byte) {})
+}
