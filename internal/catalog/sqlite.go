@@ -109,7 +109,7 @@ func (s *sqlite) open(init func(*sqlite3.Conn) error, connections int) (*sql.DB,
 // writerConn sets up the connection that writes.
 func writerConn(conn *sqlite3.Conn) error {
 	// At the first start, while there is no page to rewrite; then it is done.
-	if err := conn.Exec(`PRAGMA auto_vacuum = incremental`); err != nil {
+	if err := shrinkable(conn); err != nil {
 		return err
 	}
 	if err := conn.EnableChecksums("main"); err != nil {
@@ -117,6 +117,19 @@ func writerConn(conn *sqlite3.Conn) error {
 	}
 	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
 		PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
+}
+
+// shrinkable lets a database give pages back, if it has none yet.
+func shrinkable(conn *sqlite3.Conn) error {
+	mode, _, err := conn.Prepare(`PRAGMA auto_vacuum`)
+	if err != nil {
+		return err
+	}
+	off := mode.Step() && mode.ColumnInt(0) == 0
+	if err := errors.Join(mode.Err(), mode.Close()); err != nil || !off {
+		return err
+	}
+	return conn.Exec(`PRAGMA auto_vacuum = incremental`)
 }
 
 // readerConn sets up a connection that only reads.
