@@ -63,6 +63,14 @@ func (f *folds) kick() {
 	}
 }
 
+// calm takes kick back.
+func (f *folds) calm() {
+	select {
+	case <-f.wake:
+	default:
+	}
+}
+
 // begin reports whether the snapshot's fold is to be started now.
 func (f *folds) begin(key int64) bool {
 	f.mu.Lock()
@@ -171,7 +179,9 @@ func (s *Service) Run(ctx context.Context) {
 			sweeps.Wait()
 			return
 		case <-tick.C:
+			s.folds.calm() // one look is for both
 		case <-s.folds.wake:
+			tick.Reset(workInterval)
 		}
 	}
 }
