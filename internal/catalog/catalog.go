@@ -73,6 +73,9 @@ type database interface {
 	take(ctx context.Context, writer *sql.DB) error
 	// secure makes all durable that can be seen.
 	secure(ctx context.Context, writer *sql.DB) error
+	// oneMoment are the options of a transaction that reads several times and
+	// sees one moment.
+	oneMoment() *sql.TxOptions
 	// free says how much room there is, in bytes.
 	free() (uint64, error)
 	// execAll runs a statement for each row of arguments, in their order, and

@@ -126,7 +126,7 @@ func putManifest(ctx context.Context, tx *sql.Tx, m *snapshot.Manifest) error {
 // DueManifests implements snapshot.ManifestCatalog.
 func (c *Catalog) DueManifests(ctx context.Context, ids []string, limit int) ([]snapshot.Manifest, error) {
 	// The version and what it stands for are of one moment.
-	tx, err := c.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := c.reader.BeginTx(ctx, c.db.oneMoment())
 	if err != nil {
 		return nil, fmt.Errorf("due manifests: %w", err)
 	}

@@ -361,6 +361,11 @@ func (p *postgres) isPassing(err error) bool {
 	return !p.isFatal(err) && hasState(err, serializationFailure, deadlockDetected)
 }
 
+// oneMoment implements database.
+func (p *postgres) oneMoment() *sql.TxOptions {
+	return &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
+}
+
 // begin implements database.
 func (p *postgres) begin(func(error)) error { return nil }
 

@@ -149,6 +149,9 @@ func (s *sqlite) versionsQuery() string {
 // take implements database: whoever holds the folder has its catalog alone.
 func (s *sqlite) take(context.Context, *sql.DB) error { return nil }
 
+// oneMoment implements database: every transaction does.
+func (s *sqlite) oneMoment() *sql.TxOptions { return &sql.TxOptions{ReadOnly: true} }
+
 // free implements database.
 func (s *sqlite) free() (uint64, error) { return s.folder().Free() }
 

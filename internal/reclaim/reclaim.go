@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"shale/internal/block"
@@ -152,12 +151,12 @@ type Collector struct {
 	rate    int64
 	alone   func() (func() error, bool, error)
 
-	cycle sync.Mutex
+	cycle chan struct{} // has a value while one runs
 }
 
 // New makes a Collector.
 func New(o Options) *Collector {
-	c := &Collector{catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone}
+	c := &Collector{cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -178,8 +177,12 @@ type Report struct {
 
 // Cycle runs one whole cycle.
 func (c *Collector) Cycle(ctx context.Context) (Report, error) {
-	c.cycle.Lock()
-	defer c.cycle.Unlock()
+	select {
+	case c.cycle <- struct{}{}:
+		defer func() { <-c.cycle }()
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
 	y, err := c.Begin(ctx)
 	if err != nil {
 		return Report{}, err

@@ -43,7 +43,7 @@ const manifestPage = 256
 
 // manifests writes what is due, for all who wait for it at once.
 type manifests struct {
-	lead sync.Mutex // held by the one that writes
+	lead chan struct{} // has the value of the one that writes
 
 	mu   sync.Mutex
 	next *manifestRound // what the next one writes; nil before anybody waits for it
@@ -69,8 +69,8 @@ func (s *Service) describe(ctx context.Context, ids ...string) error {
 	round := w.next
 	round.ids = append(round.ids, ids...)
 	w.mu.Unlock()
-	w.lead.Lock()
-	defer w.lead.Unlock()
+	w.lead <- struct{}{}
+	defer func() { <-w.lead }()
 	if !round.done {
 		w.mu.Lock()
 		w.next = nil
@@ -129,10 +129,14 @@ func (s *Service) storeManifests(ctx context.Context, list ...Manifest) error {
 // not.
 func (s *Service) describeDue(ctx context.Context) error {
 	for some := true; some && ctx.Err() == nil; {
-		s.manifests.lead.Lock()
+		select {
+		case s.manifests.lead <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		var err error
 		some, err = s.writeManifests(ctx, nil)
-		s.manifests.lead.Unlock()
+		<-s.manifests.lead
 		if err != nil && !errors.Is(err, blockstore.ErrFull) {
 			return err
 		}

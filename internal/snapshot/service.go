@@ -82,7 +82,7 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
-		binTime: o.BinTime,
+		binTime: o.BinTime, manifests: manifests{lead: make(chan struct{}, 1)},
 		writing: make(slots, maxWriting), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
 		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
 		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The long campaigns, of which `make test` tries a sample: `make soak` calls it.
+# Each part prints what it did, with its seeds. The first violation ends it, with
+# the seed and how to see it again.
+#
+#   SOAK        percent of the whole; 100 without it
+#   SOAK_SEED   the first seed; without it another one each time
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+percent=${SOAK:-100}
+seed=${SOAK_SEED:-$(date +%s)}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# share is the percentage of a number, 1 at least.
+share() { echo $((($1 * percent + 99) / 100)); }
+
+# part NAME COMMAND… runs the tests and prints what they logged.
+part() {
+  local name=$1 began=$SECONDS
+  shift
+  echo "== $name, begun at $(date +%H:%M:%S)"
+  if ! "$@" >"$log" 2>&1; then
+    cat "$log"
+    echo "soak: $name has found something; SOAK_SEED=$seed"
+    exit 1
+  fi
+  sed -n 's/^ *[a-z_]*_test\.go:[0-9]*: //p' "$log"
+  echo "   in $((SECONDS - began)) s"
+}
+
+part "simulation" env SHALE_SIMULATION="seed=$seed seeds=$(share 2000) operations=500" \
+  go test -count=1 -v -timeout 0 ./internal/simulation -run '^TestSimulation$'
+part "crashes, errors and a full disk at every operation" env SHALE_CRASH="seed=$seed stride=$((100 / (percent < 100 ? percent : 100))) states=4" \
+  go test -count=1 -v -timeout 0 ./cmd/shale -run '^Test(CrashAtEveryPoint|ErrorAtEveryPoint|FullDiskAtEveryPoint|LostLog)$'
+part "flipped bits" env SHALE_SEED="$seed" SHALE_FLIPS="$(share 100000)" \
+  go test -count=1 -v -timeout 0 ./internal/scrub -run '^TestFlips$'
+part "killed servers" env SHALE_KILLS="$(share 500)" SHALE_BIN="$PWD/bin/shale" \
+  go test -count=1 -v -timeout 0 ./test -run '^TestKill$'
