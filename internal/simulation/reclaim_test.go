@@ -102,8 +102,12 @@ func (w *world) empty() error {
 	if err := w.reclaimAll(ctx); err != nil {
 		return err
 	}
-	if err := w.live(ctx); err != nil {
-		return fmt.Errorf("all is deleted: %w", err)
+	manifests := map[int64]bool{} // what says that it is deleted stays
+	if _, err := w.node.catalog.Held(ctx, func(n int64) { manifests[n] = true }); err != nil {
+		return err
+	}
+	if left, err := w.node.catalog.Candidates(ctx, block.ID{}, 1<<20); err != nil || len(left) != len(manifests) {
+		return fmt.Errorf("all is deleted, and %d records are left besides %d manifests: %w", len(left)-len(manifests), len(manifests), err)
 	}
 	return w.floor()
 }
