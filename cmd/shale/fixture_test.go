@@ -48,7 +48,10 @@ func openFixture(t *testing.T, path string) (*node, *datadir.Dir) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := openNode(t.Context(), dir, nodeOptions{log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), binTime: fixtureTime})
+	n, err := openNode(t.Context(), dir, nodeOptions{
+		log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), binTime: fixtureTime,
+		disk: catalog.LocalDisk{}, now: time.Now,
+	})
 	if err != nil {
 		t.Fatal(errors.Join(err, dir.Close()))
 	}

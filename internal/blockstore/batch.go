@@ -13,6 +13,9 @@ type batch struct {
 	err    error // from the append stage
 	// upTo is Store.appended with this batch.
 	upTo int64
+	// reached is closed when all batches before this one, which has no jobs,
+	// have been dealt with.
+	reached chan struct{}
 }
 
 // appendBatches is the first stage: it gathers jobs, writes their payloads and
@@ -146,8 +149,19 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	}
 }
 
-// rotate begins another container.
+// rotate begins another container, once the index knows the one before: a start
+// takes one that it does not know for what a crash has left, and no more.
 func (s *Store) rotate(ctx context.Context, b *batch) {
+	before := &batch{reached: make(chan struct{})}
+	s.commits <- before
+	<-before.reached
+	if b.err = s.Err(); b.err != nil {
+		return
+	}
+	if s.committed.Load() != s.appended {
+		b.err = ErrFull // the index has no room to record it
+		return
+	}
 	place, err := s.medium.Rotate(ctx)
 	switch {
 	case errors.Is(err, ErrFull):
@@ -200,6 +214,10 @@ func pieces(f *Frame, records []record, offsets []int64) [][]byte {
 func (s *Store) commitBatches() {
 	ctx := context.Background()
 	for b := range s.commits {
+		if b.reached != nil {
+			close(b.reached)
+			continue
+		}
 		s.commitBatch(ctx, b)
 	}
 }
