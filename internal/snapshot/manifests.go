@@ -104,7 +104,10 @@ func (s *Service) writeManifests(ctx context.Context, ids []string) (some bool, 
 		}
 		return false, err
 	}
-	return true, s.catalog.RecordManifests(ctx, due)
+	if err := s.catalog.RecordManifests(ctx, due); err != nil {
+		return false, err // or a full disk would be tried again and again
+	}
+	return true, nil
 }
 
 // storeManifests makes manifests durable.
