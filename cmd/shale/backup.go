@@ -50,6 +50,9 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 	if target == source {
 		return usagef("DEST is the data folder itself")
 	}
+	if err := datadir.CheckHere(source); err != nil {
+		return err
+	}
 	cat, err := c.open(ctx)
 	if err != nil {
 		return err

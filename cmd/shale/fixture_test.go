@@ -312,7 +312,9 @@ func TestNewerFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer dir.Close()
-			n, err := openNode(t.Context(), dir, nodeOptions{log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry()})
+			n, err := openNode(t.Context(), dir, nodeOptions{
+				log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), disk: catalog.LocalDisk{}, now: time.Now,
+			})
 			if err == nil {
 				_ = n.close()
 				t.Fatal("it was opened")

@@ -40,6 +40,9 @@ func openFolder(ctx context.Context, path string) (_ *folder, err error) {
 	}
 	unix.Umask(0o077) // for the files that SQLite makes
 	f := &folder{path: path, keys: make(map[domain.Number]*domain.Key)}
+	if err := datadir.CheckHere(path); err != nil {
+		return nil, err
+	}
 	if f.catalog, err = openBeside(ctx, path, ""); err != nil {
 		return nil, err
 	}

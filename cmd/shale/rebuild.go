@@ -52,6 +52,10 @@ func (c *rebuildCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	defer dir.Close()
+	if _, tied, err := datadir.TieOf(dir.Path()); err != nil || tied {
+		return errors.Join(err, fmt.Errorf("the catalog of %s is in PostgreSQL: put back a copy of that database; only if there is none, "+
+			"remove %s, and a catalog in the folder is made; nothing was changed", dir.Path(), filepath.Join(dir.Path(), "catalog.id")))
+	}
 	had, err := dir.HasCatalog()
 	if err != nil {
 		return err

@@ -257,7 +257,7 @@ func (s *Store) damaged(ctx context.Context, id block.ID, loc Location, why stri
 		s.stats.DamagedReads.Add(1)
 		return e // known
 	}
-	if now, found, err := s.index.Locate(ctx, id); err == nil && !(found && now.Container == loc.Container && now.Offset == loc.Offset) {
+	if now, found, err := s.index.Locate(ctx, id); err == nil && (!found || now.Container != loc.Container || now.Offset != loc.Offset) {
 		s.located.Invalidate(id)
 		return errMoved // what is there now is nobody's
 	}

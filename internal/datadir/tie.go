@@ -19,6 +19,19 @@ type Tie [16]byte
 // ErrElsewhere says that the folder's catalog is in another place.
 var ErrElsewhere = errors.New("its catalog is in PostgreSQL; say where with --catalog or SHALE_CATALOG")
 
+// ErrNotHere says that a command has no use for a catalog in another place.
+var ErrNotHere = errors.New("its catalog is in PostgreSQL, and this is for folders that have theirs in themselves: " +
+	"copy and check the database with PostgreSQL's own tools; the server reads all blocks by itself (shale serve --scrub-days); nothing was changed")
+
+// CheckHere refuses a folder whose catalog is in another place.
+func CheckHere(dir string) error {
+	_, tied, err := TieOf(dir)
+	if err == nil && tied {
+		err = fmt.Errorf("%s: %w", dir, ErrNotHere)
+	}
+	return err
+}
+
 // TieOf reads the tie of the folder; found is false if it has its catalog in
 // itself, or none yet.
 func TieOf(dir string) (t Tie, found bool, err error) {

@@ -57,6 +57,9 @@ func TestTie(t *testing.T) {
 	if err := fresh.CheckCatalog(func(path string) vfs.FS { return vfs.Dir(path) }); !errors.Is(err, datadir.ErrElsewhere) {
 		t.Errorf("without its catalog: got %v, want ErrElsewhere", err)
 	}
+	if err := datadir.CheckHere(fresh.Path()); !errors.Is(err, datadir.ErrNotHere) {
+		t.Errorf("for what needs its catalog here: got %v, want ErrNotHere", err)
+	}
 	if got, found, err := datadir.TieOf(fresh.Path()); err != nil || !found || got != id {
 		t.Errorf("got %v, %v, %v", got, found, err)
 	}

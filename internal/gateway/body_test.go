@@ -293,7 +293,7 @@ func TestTrickledBody(t *testing.T) {
 // What counts is that it comes, not how long the whole takes; and when
 // it is there, the answer may take longer than the next byte might have.
 func TestSlowBodyAndSlowAnswer(t *testing.T) {
-	const stall = 200 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	f := anonymous(t, stall)
 	cancelled := false
 	f.plain.serve = func(w http.ResponseWriter, r *http.Request, _ *block.Digest) error {

@@ -221,7 +221,7 @@ func TestManyImagesLeaveRoomForBlocks(t *testing.T) {
 // Of damaged content not a byte is given, and all before it is right.
 func TestImageDamaged(t *testing.T) {
 	e := snapshottest.New(t)
-	id := makeSnapshot(t, e, 1, "", map[int64]byte{0: 1, 1: 2, 2: 3, 9: 4, 10: 5})
+	id := e.Make(t, snapshottest.Caller, snapshot.StartRequest{}, map[int64]uint64{0: 1, 1: 2, 2: 3, 9: 4, 10: 5})
 	e.Stop(t)
 	segments, err := filepath.Glob(filepath.Join(e.Dir, "segments", "*.seg"))
 	if err != nil || len(segments) != 1 {
@@ -231,7 +231,7 @@ func TestImageDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(b, filled(4))
+	at := bytes.Index(b, snapshottest.Block(4))
 	b[at+1000] ^= 1
 	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
 		t.Fatal(err)

@@ -140,7 +140,10 @@ func (s *Service) describeDue(ctx context.Context) error {
 		var err error
 		some, err = s.writeManifests(ctx, nil)
 		<-s.manifests.lead
-		if err != nil && !errors.Is(err, blockstore.ErrFull) {
+		if errors.Is(err, blockstore.ErrFull) {
+			return nil // of the segments or of the catalog: they stay due
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -14,13 +15,14 @@ import (
 	"shale/internal/snapshot"
 )
 
-// Block is a block of the seed, easy to compress; seed 0 is the block of zeros.
+// Block is a block of the seed, which cannot be compressed, so that a few of
+// them fill a segment; seed 0 is the block of zeros.
 func Block(seed uint64) []byte {
 	b := make([]byte, block.Size)
 	if seed > 0 {
-		for i := 0; i < len(b); i += 4096 {
-			binary.LittleEndian.PutUint64(b[i:], seed+uint64(i)<<32)
-		}
+		var key [32]byte
+		binary.LittleEndian.PutUint64(key[:], seed)
+		_, _ = rand.NewChaCha8(key).Read(b)
 	}
 	return b
 }

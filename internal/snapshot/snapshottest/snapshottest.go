@@ -199,7 +199,7 @@ func (e *Env) Resume() { e.resume() }
 func (e *Env) Open(t testing.TB, dir string) *Env {
 	t.Helper()
 	o := &Env{
-		Dir: dir, KMS: e.KMS, Clock: e.Clock, BinTime: e.BinTime, SegmentSize: e.SegmentSize,
+		Dir: dir, Place: filepath.Join(dir, "catalog.db"), KMS: e.KMS, Clock: e.Clock, BinTime: e.BinTime, SegmentSize: e.SegmentSize,
 		FS: vfs.Dir(filepath.Join(dir, "segments")),
 	}
 	o.start(t)
