@@ -78,6 +78,8 @@ type database interface {
 	// execAll runs a statement for each row of arguments, in their order, and
 	// says how many rows each has changed.
 	execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) (affected []int64, err error)
+	// oneMoment are the options of a transaction that reads, and sees one moment.
+	oneMoment() *sql.TxOptions
 	// shrink gives back the space that the database does not need.
 	shrink(ctx context.Context, writer *sql.DB) error
 	// isFatal says that nobody knows, or ever will, what was recorded; isFull
@@ -161,8 +163,8 @@ func OpenOn(ctx context.Context, disk Disk, path string, now clock) (*Catalog, e
 }
 
 // OpenBeside opens a database that a server may be using at the same time, to
-// look after its accounts and tokens; nothing else may be changed, as the server keeps
-// snapshots in memory. The database is neither made nor brought up to date:
+// look after its accounts and tokens; while it is, nothing else may be changed, as
+// the server keeps snapshots in memory. The database is neither made nor brought up to date:
 // the error is ErrNone if there is none, and an *OlderError or *NewerError if
 // its format is not this program's.
 func OpenBeside(ctx context.Context, place string, now clock) (*Catalog, error) {

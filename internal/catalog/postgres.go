@@ -370,6 +370,11 @@ func (p *postgres) end() {}
 // secure implements database: what can be seen is durable.
 func (p *postgres) secure(context.Context, *sql.DB) error { return nil }
 
+// oneMoment implements database.
+func (p *postgres) oneMoment() *sql.TxOptions {
+	return &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
+}
+
 // shrink implements database: PostgreSQL does that by itself.
 func (p *postgres) shrink(context.Context, *sql.DB) error { return nil }
 

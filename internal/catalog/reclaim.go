@@ -38,7 +38,7 @@ const held = `SELECT root FROM snapshots WHERE state IN (3, 7) AND root IS NOT N
 func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID, error) {
 	// One transaction, that sees one moment: a child that is made of a parent
 	// that is deleted has either the one root or the other.
-	tx, err := c.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	tx, err := c.reader.BeginTx(ctx, c.db.oneMoment())
 	if err != nil {
 		return nil, fmt.Errorf("list what is held: %w", err)
 	}

@@ -167,6 +167,10 @@ func (s *sqlite) execAll(ctx context.Context, stmt *sql.Stmt, rows [][]any) ([]i
 	return affected, nil
 }
 
+// oneMoment implements database. Every transaction of SQLite's sees one moment,
+// and the driver takes a level for one that writes.
+func (s *sqlite) oneMoment() *sql.TxOptions { return &sql.TxOptions{ReadOnly: true} }
+
 // shrink implements database. It takes little steps, so that writers get in
 // between. Files of before version 6 are not made for it: their free pages are
 // used again, and not given back.
