@@ -36,6 +36,8 @@ type commands struct {
 
 	Check   checkCmd   `cmd:"" group:"server" help:"Prove that a stopped server's folder is as it has to be."`
 	Scrub   scrubCmd   `cmd:"" group:"server" help:"Read everything, name what is damaged, and heal it."`
+	Stats   statsCmd   `cmd:"" group:"server" help:"Say what a data folder holds and where its space goes."`
+	Reclaim reclaimCmd `cmd:"" group:"server" help:"Free the space of deleted snapshots on a stopped server."`
 	Backup  backupCmd  `cmd:"" group:"server" help:"Copy a data folder while its server runs."`
 	Rebuild rebuildCmd `cmd:"" group:"server" help:"Make a lost catalog anew from the segments."`
 

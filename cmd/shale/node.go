@@ -87,6 +87,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 		work.Go(func() { sweepKeys(ctx, n.kms, n.ring, o.log) })
 	}
 	work.Go(func() { n.service.KeepUsage(ctx) })
+	registerReclaim(o.registry, n.collector.Stats())
 	work.Go(func() { n.collector.Run(ctx) })
 	if n.scrub != nil {
 		registerScrub(o.registry, n.scrub)
@@ -379,4 +380,31 @@ func registerStore(registry *prometheus.Registry, s *blockstore.Store, ready fun
 		}
 		return 0
 	}))
+}
+
+// registerReclaim exports what the collector has done.
+func registerReclaim(registry *prometheus.Registry, stats *reclaim.Stats) {
+	for _, m := range []struct {
+		name, help string
+		value      func() int64
+	}{
+		{"shale_store_reclaimed_bytes_total", "Bytes of segments that were removed.", stats.Bytes.Load},
+		{"shale_store_reclaimed_records_total", "Records (blocks, map nodes, manifests) that were removed.", stats.Records.Load},
+		{"shale_store_reclaimed_segments_total", "Segments that were removed.", stats.Segments.Load},
+		{"shale_store_reclaim_failures_total", "Reclaim cycles that failed: nothing is freed until one succeeds.", stats.Failures.Load},
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m.name, Help: m.help},
+			func() float64 { return float64(m.value()) }))
+	}
+	for _, m := range []struct {
+		name, help string
+		value      func() int64
+	}{
+		{"shale_store_live_bytes", "Bytes of segments in use, as of the last reclaim cycle.", stats.LiveBytes.Load},
+		{"shale_store_dead_bytes", "Bytes of segments not in use, as of the last reclaim cycle.", stats.DeadBytes.Load},
+		{"shale_store_reclaim_last_begin_seconds", "When the last reclaim cycle that succeeded began, since 1970. 0 for none yet.", stats.LastBegan.Load},
+	} {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help},
+			func() float64 { return float64(m.value()) }))
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
@@ -32,18 +33,20 @@ type folder struct {
 	keys    map[domain.Number]*domain.Key // nil for one that cannot be had
 }
 
-// openFolder opens a data folder, and holds it if no server does. Nothing in it
+// openFolder opens a data folder, whose catalog is at the URL if there is one, and holds it if no server does. Nothing in it
 // is changed by that.
-func openFolder(ctx context.Context, path string) (_ *folder, err error) {
+func openFolder(ctx context.Context, path, catalogURL string) (_ *folder, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
 	unix.Umask(0o077) // for the files that SQLite makes
 	f := &folder{path: path, keys: make(map[domain.Number]*domain.Key)}
-	if err := datadir.CheckHere(path); err != nil {
-		return nil, err
+	if catalogURL == "" {
+		if err := datadir.CheckHere(path); err != nil {
+			return nil, err
+		}
 	}
-	if f.catalog, err = openBeside(ctx, path, ""); err != nil {
+	if f.catalog, err = openBeside(ctx, path, catalogURL); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -79,6 +82,27 @@ func (f *folder) close() error {
 		errs = append(errs, f.dir.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// openStore opens the segments for writing. What is not there is marked, as at a
+// start. No server has the folder.
+func (f *folder) openStore(ctx context.Context) (*blockstore.Store, error) {
+	committed, err := f.catalog.Containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dropped, err := f.catalog.Dropped(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.markLost(ctx); err != nil {
+		return nil, err
+	}
+	medium, err := segment.Open(segment.Options{FS: vfs.Dir(f.dir.Segments()), ID: f.id, Committed: committed, Dropped: dropped})
+	if err != nil {
+		return nil, err
+	}
+	return blockstore.New(blockstore.Options{Medium: medium, Index: f.catalog}), nil
 }
 
 // openKeys makes the keys of encryption domains available that can be had here:

@@ -12,9 +12,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
-	"shale/internal/blockstore/segment"
 	"shale/internal/scrub"
-	"shale/internal/vfs"
 )
 
 type scrubCmd struct {
@@ -83,7 +81,7 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 	if c.Rate < 0 || c.Rate > 1<<20 {
 		return usagef("--rate %d is not a number of MiB from 1 to %d", c.Rate, 1<<20)
 	}
-	f, err := openFolder(ctx, c.DataDir)
+	f, err := openFolder(ctx, c.DataDir, "")
 	if err != nil {
 		return err
 	}
@@ -186,20 +184,15 @@ func (f *folder) markLost(ctx context.Context) error {
 
 // heal copies what is damaged or missing from another store.
 func (c *scrubCmd) heal(ctx context.Context, f *folder, report *scrub.Report, std streams) (healed int64, err error) {
-	other, err := openFolder(ctx, c.From)
+	other, err := openFolder(ctx, c.From, "")
 	if err != nil {
 		return 0, fmt.Errorf("--from: %w", err)
 	}
 	defer func() { err = errors.Join(err, other.close()) }()
-	committed, err := f.catalog.Containers(ctx)
+	store, err := f.openStore(ctx)
 	if err != nil {
 		return 0, err
 	}
-	medium, err := segment.Open(segment.Options{FS: vfs.Dir(f.dir.Segments()), ID: f.id, Committed: committed})
-	if err != nil {
-		return 0, err
-	}
-	store := blockstore.New(blockstore.Options{Medium: medium, Index: f.catalog})
 	defer func() { err = errors.Join(err, store.Close()) }()
 	h := scrub.Healer{
 		Store: store, From: other.catalog, Medium: other.medium, Key: f.key,

@@ -332,6 +332,12 @@ func cut(path string, length int64) error {
 	return errors.Join(f.Truncate(length), f.Sync(), f.Close())
 }
 
+// Is reports whether the folder is a backup on which no server has started.
+func Is(dir *datadir.Dir) (bool, error) {
+	_, found, err := readMarker(dir.Path())
+	return found, err
+}
+
 // Check refuses a folder with a backup that was never finished.
 func Check(dir *datadir.Dir) error {
 	_, found, err := readMarker(dir.Path())

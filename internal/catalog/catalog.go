@@ -164,8 +164,8 @@ func OpenOn(ctx context.Context, disk Disk, path string, now clock) (*Catalog, e
 }
 
 // OpenBeside opens a database that a server may be using at the same time, to
-// look after its accounts and tokens; nothing else may be changed, as the server keeps
-// snapshots in memory. The database is neither made nor brought up to date:
+// look after its accounts and tokens; while it is, nothing else may be changed, as
+// the server keeps snapshots in memory. The database is neither made nor brought up to date:
 // the error is ErrNone if there is none, and an *OlderError or *NewerError if
 // its format is not this program's.
 func OpenBeside(ctx context.Context, place string, now clock) (*Catalog, error) {

@@ -27,6 +27,7 @@ var invariants = []invariant{
 		WHERE NOT EXISTS (SELECT 1 FROM settings WHERE name = 'token_key' AND length(value) = 32)`},
 	{3, `SELECT 'lock_time has not one row', NULL WHERE (SELECT count(*) FROM lock_time) <> 1`},
 	{3, `SELECT 'scrub has not one row', NULL WHERE (SELECT count(*) FROM scrub) <> 1`},
+	{3, `SELECT 'reclaim has not one row', NULL WHERE (SELECT count(*) FROM reclaim) <> 1`},
 	{4, `SELECT 'segment ' || CAST(id AS TEXT) || ' has the committed length ' || CAST(length AS TEXT), NULL FROM containers
 		WHERE id < 1 OR length < 4096 OR length % 4096 <> 0`},
 	{7, `SELECT 'the row of a record has a kind, an offset, a length or an id that none can have', id FROM records
@@ -36,6 +37,18 @@ var invariants = []invariant{
 			OR domain <> 0 AND (kind <> 1 OR nonce IS NULL OR length(nonce) <> 12 OR sealed IS NULL OR length(sealed) <> 60)`},
 	{7, `SELECT 'the row of a record is in no container, or goes on behind the committed length of its own', id FROM records r
 		WHERE NOT EXISTS (SELECT 1 FROM containers c WHERE c.id = r.container AND r.pos + r.length <= c.length)`},
+	{19, `SELECT 'the row of a record has a number, a generation or a condemnation that none can have', id FROM records r
+		WHERE number < 1 OR number > (SELECT last_number FROM reclaim) OR generation < 0 OR generation > (SELECT generation FROM reclaim)
+			OR condemned < 0 OR condemned > (SELECT generation FROM reclaim) OR condemned <> 0 AND condemned <= generation`},
+	{19, `SELECT 'another record has its number', r.id FROM (SELECT number FROM records GROUP BY number HAVING count(*) > 1) n
+		JOIN records r ON r.number = n.number`},
+	{19, `SELECT 'segment ' || CAST(id AS TEXT) || ' is to be removed, and has records, or is the last', NULL FROM containers c
+		WHERE dropped NOT IN (0, 1) OR dropped = 1
+			AND (EXISTS (SELECT 1 FROM records r WHERE r.container = c.id) OR id = (SELECT max(id) FROM containers))`},
+	{19, `SELECT 'a block written to it is condemned', s.id FROM pending p JOIN snapshots s ON s.key = p.snapshot AND s.leftover = 0
+		JOIN records r ON r.id = p.id WHERE r.condemned <> 0`},
+	{19, `SELECT 'a root of its map is condemned', s.id FROM snapshots s JOIN records r ON r.id = s.root OR r.id = s.base
+		WHERE r.condemned <> 0 AND (s.state IN (3, 7) AND r.id = s.root OR s.state IN (1, 2, 6) AND r.id = s.base)`},
 	{13, `SELECT DISTINCT 'there are blocks written to the snapshot of key ' || CAST(p.snapshot AS TEXT) || ', which is not there', NULL
 		FROM pending p WHERE NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.key = p.snapshot)`},
 	{13, `SELECT DISTINCT 'it is closed, and blocks written to it have stayed', s.id FROM pending p JOIN snapshots s ON s.key = p.snapshot

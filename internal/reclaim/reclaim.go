@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"shale/internal/block"
@@ -139,6 +140,25 @@ type Options struct {
 	// Alone keeps others from copying containers until release is called. It
 	// reports false if one is at it. Nil if there is nobody.
 	Alone func() (release func() error, alone bool, err error)
+	// Step is told what a cycle begins to do; nil for nobody.
+	Step func(what string)
+}
+
+// Stats are what a Collector has done since it was made, and what the last
+// cycle, perhaps another's, has found.
+type Stats struct {
+	Records, Segments, Bytes atomic.Int64 // removed; bytes are those of segments
+	Failures                 atomic.Int64 // cycles that ended with an error
+
+	LiveBytes, DeadBytes, LastBegan atomic.Int64 // as in Figures; LastBegan in seconds since 1970
+}
+
+func (s *Stats) note(f Figures) {
+	s.LiveBytes.Store(f.LiveBytes)
+	s.DeadBytes.Store(f.DeadBytes)
+	if !f.Began.IsZero() {
+		s.LastBegan.Store(f.Began.Unix())
+	}
 }
 
 // A Collector reclaims space. Only one cycle runs at a time, here and, by the
@@ -150,15 +170,25 @@ type Collector struct {
 	log     *slog.Logger
 	rate    int64
 	alone   func() (func() error, bool, error)
+	step    func(string)
+	stats   Stats
 
 	cycle chan struct{} // has a value while one runs
 }
 
+// Stats gives the figures, which change.
+func (c *Collector) Stats() *Stats { return &c.stats }
+
 // New makes a Collector.
 func New(o Options) *Collector {
-	c := &Collector{cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone}
+	c := &Collector{
+		cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone, step: o.Step,
+	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.step == nil {
+		c.step = func(string) {}
 	}
 	return c
 }
@@ -184,29 +214,68 @@ func (c *Collector) Cycle(ctx context.Context) (Report, error) {
 		return Report{}, ctx.Err()
 	}
 	y, err := c.Begin(ctx)
+	if err == nil {
+		err = y.run(ctx)
+		c.stats.Records.Add(y.Removed)
+		c.stats.Segments.Add(y.Dropped)
+		c.stats.Bytes.Add(y.FreedBytes)
+	} else {
+		y = &cycle{}
+	}
 	if err != nil {
-		return Report{}, err
-	}
-	for _, step := range []func(context.Context) error{y.Barrier, y.Mark, y.Sweep, y.Compact, y.Drop} {
-		if err := step(ctx); err != nil {
-			return y.Report, err
-		}
-	}
-	if err := c.catalog.Shrink(ctx); err != nil {
+		c.stats.Failures.Add(1)
 		return y.Report, err
 	}
-	return y.Report, c.catalog.SetReclaimed(ctx, y.Figures)
+	c.stats.note(y.Figures)
+	return y.Report, nil
 }
 
-// Survey finds out what two cycles would give back now, and changes nothing.
+// run goes all the steps.
+func (y *cycle) run(ctx context.Context) error {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"waiting for what is being written", y.Barrier},
+		{"marking what is in use", y.Mark},
+		{"sweeping", y.Sweep},
+		{"compacting", y.Compact},
+		{"removing empty segments", y.Drop},
+		{"shrinking the catalog", y.catalog.Shrink},
+	} {
+		y.step(step.what)
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+	}
+	return y.catalog.SetReclaimed(ctx, y.Figures)
+}
+
+// Survey finds out what two cycles would give back now, and changes nothing:
+// FreedBytes is by how much the containers would become shorter, and Dropped how
+// many would go. What is written while it looks may be counted as not in use.
 func (c *Collector) Survey(ctx context.Context) (Report, error) {
 	y := &cycle{Collector: c, generation: 1<<63 - 1}
 	y.Began = c.now()
+	c.step("marking what is in use")
 	if err := y.Mark(ctx); err != nil {
 		return Report{}, err
 	}
-	err := y.judge(ctx, func(*Sentence) error { return nil })
-	return y.Report, err
+	c.step("looking at all records")
+	if err := y.judge(ctx, func(*Sentence) error { return nil }); err != nil {
+		return Report{}, err
+	}
+	lengths, err := c.catalog.Containers(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	for id, length := range lengths {
+		if y.sparse(id, length) {
+			y.Dropped++
+			y.FreedBytes += length - y.live[id]
+		}
+	}
+	return y.Report, nil
 }
 
 // A cycle goes step by step, in the order Barrier, Mark, Sweep, Compact, Drop,

@@ -20,6 +20,9 @@ const (
 
 // Run runs cycles when there may be something to reclaim, until ctx ends.
 func (c *Collector) Run(ctx context.Context) {
+	if last, err := c.catalog.Reclaimed(ctx); err == nil { // else the first look says why
+		c.stats.note(last)
+	}
 	rest := time.NewTimer(lookEvery)
 	defer rest.Stop()
 	for {

@@ -19,6 +19,8 @@ const (
 // A Proof is what a check asks a catalog besides.
 type Proof interface {
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
+	// Dropped gives the containers that are to be removed.
+	Dropped(ctx context.Context) ([]blockstore.ContainerID, error)
 	// Violations gives what in the catalog alone is not as it has to be. The
 	// error is that of ctx.
 	Violations(ctx context.Context) ([]Finding, error)
@@ -38,7 +40,7 @@ type CheckOptions struct {
 	Catalog Proof
 	Medium  interface {
 		// Unknown names the containers that the catalog does not know.
-		Unknown(committed map[blockstore.ContainerID]int64) ([]string, error)
+		Unknown(known map[blockstore.ContainerID]int64) ([]string, error)
 	}
 	// FileName is the name that a container has.
 	FileName func(blockstore.ContainerID) string
@@ -68,13 +70,20 @@ func (o *CheckOptions) files(ctx context.Context) (found []Finding, notes []stri
 	if err != nil {
 		return []Finding{{Invariant: Readable, Why: err.Error()}}, nil, ctx.Err()
 	}
-	unknown, err := o.Medium.Unknown(committed)
+	dropped, err := o.Catalog.Dropped(ctx)
+	if err != nil {
+		return []Finding{{Invariant: Readable, Why: err.Error()}}, nil, ctx.Err()
+	}
+	known, last := make(map[blockstore.ContainerID]int64, len(committed)), blockstore.ContainerID(0)
+	for c, length := range committed {
+		known[c], last = length, max(last, c)
+	}
+	for _, c := range dropped {
+		known[c] = 0
+	}
+	unknown, err := o.Medium.Unknown(known)
 	if err != nil {
 		return nil, nil, err
-	}
-	last := blockstore.ContainerID(0)
-	for c := range committed {
-		last = max(last, c)
 	}
 	if len(unknown) == 1 && unknown[0] == o.FileName(last+1) {
 		return nil, []string{fmt.Sprintf("segment %s was begun before a crash, and the next start removes it", unknown[0])}, nil

@@ -63,16 +63,15 @@ func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
 	return nil
 }
 
-// Unknown names the segments among those of the folder that are not committed
-// to, in the order of their numbers. Other files are left out.
-func (s *Store) Unknown(committed map[blockstore.ContainerID]int64) ([]string, error) {
+// Unknown names the segments among those of the folder that are not known, in the order of their numbers. Other files are left out.
+func (s *Store) Unknown(known map[blockstore.ContainerID]int64) ([]string, error) {
 	names, err := s.fs.List()
 	if err != nil {
 		return nil, fmt.Errorf("list segments: %w", err)
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		c, ok := ParseName(name)
-		_, known := committed[c]
-		return !ok || known
+		_, found := known[c]
+		return !ok || found
 	}), nil
 }
