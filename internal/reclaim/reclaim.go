@@ -23,6 +23,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -401,7 +403,8 @@ func (y *cycle) Compact(ctx context.Context) error {
 	} else {
 		delete(lengths, last)
 	}
-	for id, length := range lengths {
+	for _, id := range slices.Sorted(maps.Keys(lengths)) {
+		length := lengths[id]
 		if y.live[id] > 0 && y.sparse(id, length) {
 			if err := y.relocate(ctx, id, length); err != nil {
 				return err
@@ -501,7 +504,8 @@ func (y *cycle) Drop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for id, length := range lengths {
+	for _, id := range slices.Sorted(maps.Keys(lengths)) {
+		length := lengths[id]
 		if records[id] > 0 {
 			continue
 		}
