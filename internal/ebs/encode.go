@@ -85,7 +85,7 @@ func appendBlockPage(b []byte, p *snapshot.BlockPage) []byte {
 		b = append(b, `{"BlockIndex":`...)
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		b = append(b, `,"BlockToken":`...)
-		b = appendToken(b, p.Blocks[i].Token)
+		b = rest.AppendString(b, p.Blocks[i].Token)
 		b = append(b, '}')
 	}
 	b = append(b, `],"ExpiryTime":`...)
@@ -111,9 +111,9 @@ func appendChangedPage(b []byte, p *snapshot.ChangedPage) []byte {
 		b = append(b, `{"BlockIndex":`...)
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		b = append(b, `,"FirstBlockToken":`...)
-		b = appendToken(b, p.Blocks[i].FirstToken)
+		b = appendOptional(b, p.Blocks[i].FirstToken)
 		b = append(b, `,"SecondBlockToken":`...)
-		b = appendToken(b, p.Blocks[i].SecondToken)
+		b = appendOptional(b, p.Blocks[i].SecondToken)
 		b = append(b, '}')
 	}
 	b = append(b, `],"ExpiryTime":`...)
@@ -136,17 +136,6 @@ func appendOptional(b []byte, s string) []byte {
 		return append(b, "null"...)
 	}
 	return rest.AppendString(b, s)
-}
-
-// appendToken is appendOptional for a token of this service: base64url has
-// nothing to be escaped, and a list is hardly more than its tokens.
-func appendToken(b []byte, token string) []byte {
-	if token == "" {
-		return append(b, "null"...)
-	}
-	b = append(b, '"')
-	b = append(b, token...)
-	return append(b, '"')
 }
 
 // appendTime appends t as seconds since 1970 with milliseconds, in plain

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"shale/internal/block"
@@ -231,26 +230,16 @@ func isDamage(err error) bool {
 type tokens struct {
 	codec  *token.Codec
 	expiry time.Time
-	buf    *[]byte // of tokenBuffers
+	buf    []byte
 }
 
-// tokenBuffers have room for the tokens of some page of before: 920 KB are not
-// to be grown into, piece by piece, for each page anew.
-var tokenBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
 func (s *Service) newTokens(expiry time.Time) *tokens {
-	return &tokens{codec: s.tokens, expiry: expiry, buf: tokenBuffers.Get().(*[]byte)}
+	return &tokens{codec: s.tokens, expiry: expiry}
 }
 
 func (t *tokens) add(snapshot uint64, index block.Index, id block.ID) {
-	*t.buf = t.codec.AppendBlock(*t.buf, token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
+	t.buf = t.codec.AppendBlock(t.buf, token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
 }
 
-// text gives all tokens, each of token.BlockLength characters. It is called
-// once, at the end.
-func (t *tokens) text() string {
-	all := string(*t.buf)
-	*t.buf = (*t.buf)[:0]
-	tokenBuffers.Put(t.buf)
-	return all
-}
+// text gives all tokens, each of token.BlockLength characters.
+func (t *tokens) text() string { return string(t.buf) }
