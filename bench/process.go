@@ -128,19 +128,23 @@ func (s *server) kill() {
 // clockTicks is the unit of the times in /proc/PID/stat on Linux: USER_HZ.
 const clockTicks = 100
 
-// waitIdle waits until the server has done what it does in the background.
+// waitIdle waits until the server has done what it does in the background. The
+// count of usage rests for five seconds before it goes on with what has changed
+// meanwhile, so that a shorter pause means nothing.
 func (s *server) waitIdle(ctx context.Context) error {
-	const interval, idle = 500 * time.Millisecond, 20 * time.Millisecond
+	const interval, idle, pause = 500 * time.Millisecond, 20 * time.Millisecond, 6 * time.Second
 	before, err := s.cpu()
-	for err == nil {
+	for paused := time.Duration(0); err == nil && paused < pause; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(interval):
 		}
 		var after time.Duration
-		if after, err = s.cpu(); err == nil && after-before <= idle {
-			return nil
+		if after, err = s.cpu(); after-before <= idle {
+			paused += interval
+		} else {
+			paused = 0
 		}
 		before = after
 	}
