@@ -26,6 +26,19 @@ func noteChange(ctx context.Context, tx *sql.Tx, condition string, args ...any) 
 	return nil
 }
 
+// renewManifests says, in the transaction that marks their records as damaged,
+// that the manifests m with the condition have to be written anew. That of a
+// snapshot that is gone is one of them: it keeps rebuild from bringing it back.
+func renewManifests(ctx context.Context, tx *sql.Tx, condition string, args ...any) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO manifests_due (snapshot, version)
+		SELECT m.snapshot, m.version + 1 FROM manifests m WHERE `+condition+`
+		ON CONFLICT (snapshot) DO UPDATE SET version = manifests_due.version + 1`, args...)
+	if err != nil {
+		return fmt.Errorf("note that a damaged manifest is due: %w", err)
+	}
+	return nil
+}
+
 // noteChangeThen is noteChange of the snapshot with the key, to follow another
 // statement.
 func noteChangeThen(ctx context.Context, key int64, then func(*sql.Tx) error) func(*sql.Tx) error {

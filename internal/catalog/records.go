@@ -246,8 +246,9 @@ func (c *Catalog) touch(ctx context.Context, tx *sql.Tx, key int64) (reason, err
 
 // MarkDamaged implements blockstore.Index.
 func (c *Catalog) MarkDamaged(ctx context.Context, id block.ID, loc blockstore.Location) error {
-	_, err := c.change(ctx, "mark record as damaged", `UPDATE records SET damaged = 1 WHERE id = ? AND container = ? AND pos = ?`,
-		id[:], loc.Container, loc.Offset)
+	_, err := c.changeThen(ctx, "mark record as damaged", func(tx *sql.Tx) error {
+		return renewManifests(ctx, tx, `m.record = ?`, id[:])
+	}, `UPDATE records SET damaged = 1 WHERE id = ? AND container = ? AND pos = ?`, id[:], loc.Container, loc.Offset)
 	return err
 }
 
@@ -261,8 +262,9 @@ func (c *Catalog) MarkSound(ctx context.Context, id block.ID, loc blockstore.Loc
 // MarkLost records that a container ends at the length, before what was
 // committed to it, and says how many records that concerns.
 func (c *Catalog) MarkLost(ctx context.Context, container blockstore.ContainerID, length int64) (int64, error) {
-	return c.change(ctx, "mark records as lost", `UPDATE records SET damaged = 1 WHERE container = ? AND pos + length > ? AND damaged = 0`,
-		container, length)
+	return c.changeThen(ctx, "mark records as lost", func(tx *sql.Tx) error {
+		return renewManifests(ctx, tx, `m.record IN (SELECT id FROM records WHERE container = ? AND pos + length > ?)`, container, length)
+	}, `UPDATE records SET damaged = 1 WHERE container = ? AND pos + length > ? AND damaged = 0`, container, length)
 }
 
 // Containers gives the committed length of every container but those that are
