@@ -120,6 +120,7 @@ type Options struct {
 	// Committed has the length of every segment that the catalog names.
 	Committed map[blockstore.ContainerID]int64
 	// Dropped are segments that are to be removed, if that has not been done.
+	// They are left to who does that: a backup may be copying them.
 	Dropped []blockstore.ContainerID
 	Logger  *slog.Logger // nil discards
 	// MaxSize closes a segment; 0 means the constant of that name. Tests make
@@ -236,11 +237,6 @@ func Open(o Options) (*Store, error) {
 	left, err := s.inspect(o.Committed, o.Dropped)
 	if err != nil {
 		return nil, err
-	}
-	for _, c := range o.Dropped {
-		if err := s.Drop(context.Background(), c); err != nil {
-			return nil, err
-		}
 	}
 	if err := s.recover(left); err != nil {
 		return nil, err
