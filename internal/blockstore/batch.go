@@ -37,8 +37,8 @@ func (s *Store) appendBatches() {
 }
 
 // gather makes a batch of the held job, or else of the first one to come, and
-// of what is waiting behind it. Map nodes and manifests are kept apart from
-// blocks: next is a job for the following batch. open is false once the store
+// of what is waiting behind it. Map nodes and manifests, and what is relocated,
+// are kept apart from blocks: next is a job for the following batch. open is false once the store
 // is closed and nothing waits.
 func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 	b = &batch{}
@@ -49,14 +49,14 @@ func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 		}
 	}
 	b.jobs = append(b.jobs, first)
-	size, blocks := first.size(), first.blocks()
+	size, class := first.size(), first.class()
 	for size < maxBatch && !first.rotate {
 		select {
 		case j, more := <-s.queue:
 			if !more {
 				return b, nil, false
 			}
-			if j.blocks() != blocks || j.rotate {
+			if j.class() != class || j.rotate {
 				return b, j, true
 			}
 			b.jobs = append(b.jobs, j)
@@ -66,6 +66,48 @@ func (s *Store) gather(held *job) (b *batch, next *job, open bool) {
 		}
 	}
 	return b, nil, true
+}
+
+// A class is what shares batches.
+type class int
+
+const (
+	classBlocks class = iota
+	classNodes        // and manifests
+	classMoved        // which are refused when they have no room, and nothing with them
+)
+
+func (j *job) class() class {
+	switch {
+	case len(j.records) > 0 && j.records[0].from != nil:
+		return classMoved
+	case j.ref != nil || len(j.records) > 0 && j.records[0].kind == KindBlock:
+		return classBlocks
+	default:
+		return classNodes
+	}
+}
+
+// reserve is the room that the batch leaves on the medium.
+func (b *batch) reserve() int64 {
+	switch b.jobs[0].class() {
+	case classBlocks:
+		return reserveBlocks
+	case classMoved:
+		n := int64(0)
+		for _, j := range b.jobs {
+			n = max(n, j.reserve)
+		}
+		return reserveMoved + n
+	}
+	for _, j := range b.jobs {
+		for i := range j.records {
+			if j.records[i].kind != KindManifest {
+				return reserveNodes
+			}
+		}
+	}
+	return 0 // a deletion is what makes room
 }
 
 // append writes the records of the batch that are not on their way already.
@@ -114,10 +156,7 @@ func (s *Store) append(ctx context.Context, b *batch) {
 			CRC: checksum(r.id, r.data), Sealing: r.sealing,
 		}
 	}
-	reserve := int64(reserveBlocks)
-	if records[0].kind != KindBlock {
-		reserve = reserveNodes
-	}
+	reserve := b.reserve()
 	place, err := s.medium.Append(ctx, size, reserve, func(p Place) [][]byte {
 		frame.Place, frame.Length = p, size
 		for i := range frame.Entries {

@@ -19,9 +19,3 @@ func (s *Store) Heal(ctx context.Context, r *Stored, payload []byte) error {
 	s.located.Invalidate(r.ID)
 	return err
 }
-
-// blocks reports whether the job is one of blocks: those and map nodes are in
-// batches of their own.
-func (j *job) blocks() bool {
-	return j.ref != nil || len(j.records) > 0 && j.records[0].kind == KindBlock
-}

@@ -2,20 +2,27 @@ package blockstore
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
+
+	"shale/internal/block"
 )
 
 // held counts who has stored, or found, records that nothing in the index
-// names yet, so that a collector waits for them.
+// names yet, so that a collector waits for them, and who reads a map that may
+// lose its name meanwhile, so that it leaves that alone.
 type held struct {
 	mu      sync.Mutex
 	epoch   uint64
 	count   map[uint64]int // by the epoch in which they were taken
 	changed chan struct{}  // closed and replaced when one is given back
+	pinned  map[block.ID]int
 }
 
 func (h *held) init() {
 	h.count = make(map[uint64]int)
+	h.pinned = make(map[block.ID]int)
 	h.changed = make(chan struct{})
 }
 
@@ -24,24 +31,31 @@ func (h *held) init() {
 type Hold struct {
 	holds *held
 	epoch uint64
+	taken bool
 }
 
 // Hold takes a Hold.
 func (s *Store) Hold() *Hold {
 	h := &Hold{holds: &s.held}
-	h.take()
+	h.Take()
 	return h
 }
 
-func (h *Hold) take() {
+// Take takes it anew, after Release.
+func (h *Hold) Take() {
 	h.holds.mu.Lock()
 	defer h.holds.mu.Unlock()
 	h.epoch = h.holds.epoch
 	h.holds.count[h.epoch]++
+	h.taken = true
 }
 
-// Release gives it back.
+// Release gives it back, if that has not been done.
 func (h *Hold) Release() {
+	if !h.taken {
+		return
+	}
+	h.taken = false
 	o := h.holds
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -52,11 +66,28 @@ func (h *Hold) Release() {
 	o.changed = make(chan struct{})
 }
 
-// Renew gives it back and takes it anew: nothing that was stored or found
-// before needs it any more.
-func (h *Hold) Renew() {
-	h.Release()
-	h.take()
+// Pin keeps all that can be reached from the root of a map, though the index
+// may not name it any more, until unpin is called. What is not named already
+// when it is pinned may be gone.
+func (s *Store) Pin(root block.ID) (unpin func()) {
+	h := &s.held
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pinned[root]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.pinned[root]--; h.pinned[root] == 0 {
+			delete(h.pinned, root)
+		}
+	}
+}
+
+// Pinned gives the roots that are pinned.
+func (s *Store) Pinned() []block.ID {
+	s.held.mu.Lock()
+	defer s.held.mu.Unlock()
+	return slices.Collect(maps.Keys(s.held.pinned))
 }
 
 // Barrier returns once every Hold that was taken before the call has been given

@@ -250,18 +250,18 @@ func (s *Store) sound(ctx context.Context, id block.ID, loc Location) error {
 	return nil
 }
 
-// damaged records damage and gives its error.
+// damaged records damage and gives its error; errMoved if the record is
+// somewhere else by now, or gone.
 func (s *Store) damaged(ctx context.Context, id block.ID, loc Location, why string, cause error) error {
 	e := &DamagedError{id, loc, why, cause}
-	if loc.Damaged {
-		s.stats.DamagedReads.Add(1)
-		return e // known
-	}
 	if now, found, err := s.index.Locate(ctx, id); err == nil && (!found || now.Container != loc.Container || now.Offset != loc.Offset) {
 		s.located.Invalidate(id)
 		return errMoved // what is there now is nobody's
 	}
 	s.stats.DamagedReads.Add(1)
+	if loc.Damaged {
+		return e // known
+	}
 	s.log.ErrorContext(ctx, "damaged record", "block_id", id.String(), "segment", int64(loc.Container), "offset", loc.Offset, "err", why)
 	defer s.located.Invalidate(id)
 	if err := s.index.MarkDamaged(context.WithoutCancel(ctx), id, loc); err != nil {

@@ -18,16 +18,21 @@ type Move struct {
 
 // Relocate copies records of one kind to the end of the store, as they are
 // stored, and has the index name the copies, where it still names the places in
-// the list. Their payloads are held in memory. It is durable on return. What cannot be read, or is not what was written, stays
-// where it is and is marked as damaged: a *DamagedError. Other errors as for
-// Write.
-func (s *Store) Relocate(ctx context.Context, list []Stored) error {
+// the list. Their payloads are held in memory. It is durable on return. What
+// cannot be read, or is not what was written, stays where it is and is marked as
+// damaged: a *DamagedError. ErrFull unless there is room for so many bytes more;
+// it may take what is kept free for map nodes, as it is there to make room. Other
+// errors as for Write.
+func (s *Store) Relocate(ctx context.Context, list []Stored, more int64) error {
 	var errs []error
-	j := &job{done: make(chan error, 1)}
+	j := &job{reserve: more, done: make(chan error, 1)}
 	for i := range list {
 		r := &list[i]
 		payload := make([]byte, r.Location.Length)
 		if err := s.payload(ctx, r, payload); err != nil {
+			if errors.Is(err, errMoved) {
+				continue // or removed
+			}
 			if !errors.As(err, new(*DamagedError)) {
 				return err
 			}

@@ -43,10 +43,12 @@ const (
 	// being recorded, one waiting for that, one being appended), each at most
 	// MaxNodes longer than maxBatch, with room to spare.
 	MaxUncommitted = 6 * maxBatch
-	// reserveBlocks and reserveNodes are the room that is left on the medium:
-	// what completes snapshots goes on when new blocks are refused.
+	// reserveBlocks, reserveNodes and reserveMoved are the room that is left on
+	// the medium: what completes snapshots goes on when new blocks are refused,
+	// and what is relocated to give back space when that is, too.
 	reserveBlocks = 64 << 20
 	reserveNodes  = 16 << 20
+	reserveMoved  = 4 << 20
 	// maxAhead is where appending waits for the index to catch up: one batch
 	// short of that.
 	maxAhead = 4 * maxBatch

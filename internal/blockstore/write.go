@@ -52,6 +52,8 @@ type record struct {
 type job struct {
 	records []record
 	ref     *Ref
+	// reserve is the room that a relocation has to leave, in bytes.
+	reserve int64
 	// rotate begins another container, and stands for nothing else.
 	rotate bool
 	done   chan error // gets one error
@@ -177,13 +179,7 @@ func (s *Store) writeNew(ctx context.Context, records []record) error {
 	if len(j.records) == 0 {
 		return nil
 	}
-	if err := s.enqueue(ctx, j); err != nil {
-		return err
-	}
-	for i := range j.records { // what was just written is often what is read next
-		s.keepNode(j.records[i].id, j.records[i].data)
-	}
-	return nil
+	return s.enqueue(ctx, j)
 }
 
 // holds reports whether a block is stored and sound, as far as is known: the

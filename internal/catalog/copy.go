@@ -19,7 +19,7 @@ const copyPages = 2048
 
 // CopyTo makes a copy of the database as it is at one moment, durably, under a
 // path where there is none, and gives the committed lengths of the containers
-// that it names. Writers are not held up. progress, if not nil, is told how many
+// that it has records in. Writers are not held up. progress, if not nil, is told how many
 // bytes of how many are copied.
 func (c *Catalog) CopyTo(
 	ctx context.Context, path string, progress func(done, total int64),
@@ -58,7 +58,7 @@ func copyFrom(
 	}
 	defer func() { err = errors.Join(err, source.Exec(`ROLLBACK`)) }() // nothing was changed
 	// The first read fixes the moment; a copy that others write beside goes on.
-	containers, _, err := source.Prepare(`SELECT id, length FROM containers`)
+	containers, _, err := source.Prepare(`SELECT id, length FROM containers WHERE dropped = 0`)
 	if err != nil {
 		return nil, err
 	}

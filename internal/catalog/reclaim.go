@@ -43,10 +43,8 @@ func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID
 		return nil, fmt.Errorf("list what is held: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was changed
-	ids, err := queryIDs(ctx, tx, held)
-	if err != nil {
-		return nil, fmt.Errorf("list roots: %w", err)
-	}
+	// In PostgreSQL each query sees a moment of its own. Rows before roots: a
+	// snapshot that is completed in between is seen with one of them at least.
 	for _, query := range []string{
 		`SELECT r.number FROM pending p JOIN records r ON r.id = p.id`,
 		`SELECT r.number FROM manifests m JOIN records r ON r.id = m.record`,
@@ -54,6 +52,12 @@ func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID
 		if err := eachNumber(ctx, tx, query, mark); err != nil {
 			return nil, fmt.Errorf("list what is held: %w", err)
 		}
+	}
+	// One query: a child that is made of a parent that is deleted has either the
+	// one root or the other.
+	ids, err := queryIDs(ctx, tx, held)
+	if err != nil {
+		return nil, fmt.Errorf("list roots: %w", err)
 	}
 	return ids, nil
 }

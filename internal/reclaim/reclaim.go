@@ -19,6 +19,7 @@
 package reclaim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,8 @@ type Catalog interface {
 	OpenGeneration(ctx context.Context) (Generation, error)
 	// Held gives the roots of all maps that must be kept, and tells mark the
 	// numbers of all records that are kept by themselves: written blocks of open
-	// snapshots, and manifests. It is of one moment.
+	// snapshots, and manifests. It misses nothing that was held before the call
+	// and is held after it.
 	Held(ctx context.Context, mark func(number int64)) ([]block.ID, error)
 	// Number gives the number of a record.
 	Number(ctx context.Context, id block.ID) (n int64, found bool, err error)
@@ -110,8 +112,12 @@ type Store interface {
 	Scan() blockstore.Scan
 	// Frames gives the frames of a container up to its committed length.
 	Frames(ctx context.Context, c blockstore.ContainerID, length int64) func(func(blockstore.Frame, error) bool)
-	// Relocate copies records to the end of the store.
-	Relocate(ctx context.Context, list []blockstore.Stored) error
+	// Pinned gives the roots of maps that are being read. Those that are pinned
+	// later were held by the index until then.
+	Pinned() []block.ID
+	// Relocate copies records to the end of the store, where there has to be room
+	// for so many bytes more than theirs: blockstore.ErrFull.
+	Relocate(ctx context.Context, list []blockstore.Stored, more int64) error
 	// Rotate begins another container.
 	Rotate(ctx context.Context) error
 	// Drop removes the file of a container.
@@ -121,12 +127,14 @@ type Store interface {
 const (
 	// sweepPage is how many records are looked at, and changed, at a time.
 	sweepPage = 4096
-	// sparse is the share of a container's bytes in use, in percent, below which
-	// it is copied: rewriting one that is half empty gives back as much as it
-	// writes.
+	// sparse is the share of a container's bytes in use, in percent, up to which
+	// it is copied: at most one and a half bytes are to be written for each that
+	// is given back.
 	sparse = 60
 	// frameOverhead is what a record takes in a frame, in bytes.
 	frameOverhead = 160
+	// pageSize is what batches, and blocks in them, are padded to.
+	pageSize = 4096
 	// maxRelocated bounds the payloads that are copied at a time, in bytes.
 	maxRelocated = 4 << 20
 )
@@ -241,8 +249,7 @@ func (y *cycle) run(ctx context.Context) error {
 		{"waiting for what is being written", y.Barrier},
 		{"marking what is in use", y.Mark},
 		{"sweeping", y.Sweep},
-		{"compacting", y.Compact},
-		{"removing empty segments", y.Drop},
+		{"compacting", y.tidy},
 		{"shrinking the catalog", y.catalog.Shrink},
 	} {
 		y.step(step.what)
@@ -253,11 +260,26 @@ func (y *cycle) run(ctx context.Context) error {
 	return y.catalog.SetReclaimed(ctx, y.Figures)
 }
 
+// tidy compacts and drops, again if that has made room for more.
+func (y *cycle) tidy(ctx context.Context) error {
+	for again := true; again; {
+		before := y.Dropped
+		if err := y.Compact(ctx); err != nil {
+			return err
+		}
+		if err := y.Drop(ctx); err != nil {
+			return err
+		}
+		again = y.full && y.Dropped > before
+	}
+	return nil
+}
+
 // Survey finds out what two cycles would give back now, and changes nothing:
 // FreedBytes is by how much the containers would become shorter, and Dropped how
 // many would go. What is written while it looks may be counted as not in use.
 func (c *Collector) Survey(ctx context.Context) (Report, error) {
-	y := &cycle{Collector: c, generation: 1<<63 - 1}
+	y := &cycle{Collector: c, generation: 1<<63 - 1, survey: true}
 	y.Began = c.now()
 	c.step("marking what is in use")
 	if err := y.Mark(ctx); err != nil {
@@ -272,9 +294,9 @@ func (c *Collector) Survey(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	for id, length := range lengths {
-		if y.sparse(id, length) {
+		if left := y.left[id]; left.sparse(length) {
 			y.Dropped++
-			y.FreedBytes += length - y.live[id]
+			y.FreedBytes += length - left.bytes
 		}
 	}
 	return y.Report, nil
@@ -286,8 +308,23 @@ type cycle struct {
 	*Collector
 	generation Generation
 	marks      marks
-	live       map[blockstore.ContainerID]int64 // bytes in use
+	left       map[blockstore.ContainerID]rest // after the sweep
+	last       blockstore.ContainerID          // the newest one then
+	survey     bool                            // what is not in use is as good as gone
+	full       bool                            // there was no room to compact everything
 	Report
+}
+
+// A rest is what a container has records of, condemned ones among them: to copy
+// those before they are removed would be for nothing, and again next time.
+type rest struct{ records, bytes int64 }
+
+// sparse reports whether copying the rest of a container of the length gives
+// back enough. Up to two pages for each record are not counted as waste, so that
+// no copy is as sparse as what it is one of.
+func (r rest) sparse(length int64) bool {
+	waste := length - r.bytes - (2*r.records+2)*pageSize
+	return waste*100 >= length*(100-sparse)
 }
 
 // Begin opens a generation.
@@ -312,11 +349,13 @@ func (y *cycle) Mark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, root := range roots {
+	// In this order: what is not held any more was pinned before, if at all.
+	for _, root := range append(roots, y.store.Pinned()...) {
 		if err := blockmap.Reach(ctx, y.store.Scan(), root, func(id block.ID) (bool, error) {
 			n, found, err := y.catalog.Number(ctx, id)
-			// Of a node that is missing Reach says so.
-			return (!found || !y.marks.has(n)) && err == nil, err
+			// Of a node that is missing Reach says so. One without a number has no
+			// mark of its own.
+			return (!found || n == 0 || !y.marks.has(n)) && err == nil, err
 		}, func(ids ...block.ID) error {
 			return y.catalog.Numbers(ctx, ids, y.marks.set)
 		}); err != nil {
@@ -334,7 +373,8 @@ func (y *cycle) Sweep(ctx context.Context) error {
 
 // judge goes through all records.
 func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error {
-	y.live = make(map[blockstore.ContainerID]int64)
+	y.left = make(map[blockstore.ContainerID]rest)
+	y.LiveBytes, y.DeadBytes = 0, 0
 	var after block.ID
 	for {
 		page, err := y.catalog.Candidates(ctx, after, sweepPage)
@@ -362,16 +402,19 @@ func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error
 	if err != nil {
 		return err
 	}
-	for id, length := range lengths {
-		y.LiveBytes += y.live[id]
-		y.DeadBytes += max(0, length-y.live[id])
+	total := int64(0)
+	for _, length := range lengths {
+		total += length
 	}
+	y.DeadBytes = max(0, total-y.LiveBytes)
+	y.last = newest(lengths)
 	return nil
 }
 
 // decide adds what is to be done with a record to the sentence.
 func (y *cycle) decide(r *Candidate, s *Sentence) {
-	switch marked := y.marks.has(r.Number); {
+	marked := r.Number == 0 || y.marks.has(r.Number)
+	switch {
 	case marked && r.Condemned != 0:
 		s.Pardon = append(s.Pardon, *r)
 	case !marked && r.Condemned != 0 && r.Condemned < y.generation:
@@ -379,36 +422,57 @@ func (y *cycle) decide(r *Candidate, s *Sentence) {
 		return
 	case !marked && r.Condemned == 0 && r.Generation < y.generation:
 		s.Condemn = append(s.Condemn, *r)
-		return
-	case !marked && r.Condemned != 0:
+	case marked || r.Condemned == 0:
+		y.Marked++
+		y.LiveBytes += r.Length + frameOverhead
+	}
+	if y.survey && !marked {
 		return
 	}
-	y.Marked++
-	y.live[r.Container] += r.Length + frameOverhead
+	left := y.left[r.Container]
+	y.left[r.Container] = rest{left.records + 1, left.bytes + r.Length}
 }
 
-// Compact copies what is in use out of containers that hold little of it.
+// Compact copies what is in use out of containers that hold little of it, those
+// first that hold the least. On a full disk it copies what there is room for.
 func (y *cycle) Compact(ctx context.Context) error {
+	y.full = false
 	lengths, err := y.catalog.Containers(ctx)
 	if err != nil {
 		return err
 	}
-	last := newest(lengths)
 	// Records of batches on their way are only ever in the newest container, or
 	// in one behind it.
-	if length := lengths[last]; y.sparse(last, length) {
-		if err := y.store.Rotate(ctx); err != nil {
+	last := newest(lengths)
+	if last == y.last && y.left[last].sparse(lengths[last]) {
+		switch err := y.store.Rotate(ctx); {
+		case errors.Is(err, blockstore.ErrFull):
+			y.full = true
+			delete(lengths, last)
+		case err != nil:
 			return err
 		}
 	} else {
 		delete(lengths, last)
 	}
-	for _, id := range slices.Sorted(maps.Keys(lengths)) {
-		length := lengths[id]
-		if y.live[id] > 0 && y.sparse(id, length) {
-			if err := y.relocate(ctx, id, length); err != nil {
-				return err
-			}
+	maps.DeleteFunc(lengths, func(id blockstore.ContainerID, length int64) bool {
+		left := y.left[id]
+		return left.records == 0 || !left.sparse(length)
+	})
+	for _, id := range slices.SortedFunc(maps.Keys(lengths), func(a, b blockstore.ContainerID) int {
+		return cmp.Or(cmp.Compare(y.left[a].bytes, y.left[b].bytes), cmp.Compare(a, b))
+	}) {
+		switch err := y.relocate(ctx, id, lengths[id]); {
+		case errors.Is(err, blockstore.ErrFull):
+			y.full = true
+			return nil // the others need even more
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, new(*unreadableError)):
+			// Others are not to wait until somebody puts it back.
+			y.log.WarnContext(ctx, "segment cannot be compacted", "segment", int64(id), "err", err)
+		case err != nil:
+			return err
 		}
 	}
 	return nil
@@ -421,38 +485,41 @@ func newest(lengths map[blockstore.ContainerID]int64) (last blockstore.Container
 	return last
 }
 
-// emptyContainer is more than a container without records has, in bytes.
-const emptyContainer = 2 * 4096
+// An unreadableError says that the frames of a container cannot be read.
+type unreadableError struct{ err error }
 
-// sparse reports whether little of a container is in use.
-func (y *cycle) sparse(id blockstore.ContainerID, length int64) bool {
-	return length >= emptyContainer && y.live[id] < length/100*sparse
-}
+func (e *unreadableError) Error() string { return e.err.Error() }
+
+func (e *unreadableError) Unwrap() error { return e.err }
 
 // relocate copies the records of a container that are in use.
 func (y *cycle) relocate(ctx context.Context, id blockstore.ContainerID, length int64) error {
 	var list []blockstore.Stored
-	size := int64(0)
+	size, more := int64(0), y.left[id].bytes
 	flush := func() error {
 		if len(list) == 0 {
 			return nil
 		}
-		err := y.store.Relocate(ctx, list)
+		// Half a container's copy gives back nothing: all of it has to have room.
+		err := y.store.Relocate(ctx, list, max(0, more-size))
 		if errors.As(err, new(*blockstore.DamagedError)) {
 			// It is marked, and its container stays.
 			y.Damaged++
 			err = nil
 		}
-		y.Relocated += int64(len(list))
-		list = list[:0]
-		return errors.Join(err, y.rest(ctx, size))
+		if err == nil {
+			y.Relocated += int64(len(list))
+			err = y.pause(ctx, size)
+		}
+		list, size, more = list[:0], 0, more-size
+		return err
 	}
 	for f, err := range y.store.Frames(ctx, id, length) {
 		if errors.As(err, new(*blockstore.CorruptError)) {
 			continue // what it describes stays where it is
 		}
 		if err != nil {
-			return err
+			return &unreadableError{err}
 		}
 		for i := range f.Entries {
 			e := &f.Entries[i]
@@ -468,16 +535,15 @@ func (y *cycle) relocate(ctx context.Context, id blockstore.ContainerID, length 
 				if err := flush(); err != nil {
 					return err
 				}
-				size = 0
 			}
-			list, size = append(list, r), size+int64(e.Length)+frameOverhead
+			list, size = append(list, r), size+int64(e.Length)
 		}
 	}
 	return flush()
 }
 
-// rest waits as long as the rate asks for after so many bytes.
-func (y *cycle) rest(ctx context.Context, size int64) error {
+// pause waits as long as the rate asks for after so many bytes.
+func (y *cycle) pause(ctx context.Context, size int64) error {
 	if y.rate == 0 {
 		return ctx.Err()
 	}

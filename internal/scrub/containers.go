@@ -63,6 +63,9 @@ func (w *Walk) frames(ctx context.Context, c blockstore.ContainerID, length int6
 		var corrupt *blockstore.CorruptError
 		switch {
 		case errors.As(err, &corrupt):
+			if gone, err := w.gone(ctx, c); gone || err != nil {
+				return seen, nil, err // it was reclaimed meanwhile
+			}
 			gaps = append(gaps, gap{corrupt.Offset, length})
 			w.found(Finding{Invariant: Described, Container: c, Offset: corrupt.Offset, Why: "frame: " + corrupt.Why})
 			continue

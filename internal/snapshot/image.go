@@ -81,6 +81,9 @@ func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
 // ends.
 func (i *Image) Read(ctx context.Context, offset, length int64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
+		if !i.Root.IsZero() { // which has nothing below it
+			defer i.service.store.Pin(i.Root)()
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		r := imageReader{ctx: ctx, image: i}
 		var stop func()

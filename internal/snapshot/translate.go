@@ -23,7 +23,11 @@ const maxTranslating = 8
 // it is completed, like those of an upload; what an attempt before has stored
 // is found again, and so is what the domain holds already. The keys are asked
 // for with each block: one that is disabled ends a copy that has begun.
+//
+// The hold is given back meanwhile: it may take hours, and a collector need not
+// wait for what is a row of the copy by now.
 func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot, hold *blockstore.Hold) (block.ID, error) {
+	hold.Release()
 	want := sha256.New()
 	g, writing := errgroup.WithContext(ctx)
 	g.SetLimit(maxTranslating)
@@ -56,9 +60,7 @@ func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot, hold
 	if err != nil {
 		return block.ID{}, err
 	}
-	// The blocks are rows of the copy by now; a collector need not have waited
-	// for them, which may have taken hours.
-	hold.Renew()
+	hold.Take()
 	w := written{hash: sha256.New(), key: key}
 	folded, err := s.foldMap(ctx, &c.Snapshot, &w)
 	if err != nil {

@@ -140,7 +140,11 @@ func (e *Env) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed, MaxSize: e.SegmentSize}); err != nil {
+	dropped, err := e.Catalog.Dropped(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed, Dropped: dropped, MaxSize: e.SegmentSize}); err != nil {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
