@@ -152,6 +152,12 @@ func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest) (name s
 	return name, found, nil
 }
 
+// finished reports whether an error says that a snapshot is completed already.
+func finished(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == AlreadyCompleted
+}
+
 // gone reports whether an error says that a snapshot is not there.
 func gone(err error) bool {
 	e, ok := errors.AsType[*Error](err)
@@ -211,7 +217,7 @@ func (s *Service) runCopy(ctx context.Context, c *Copy) error {
 	switch {
 	case inaccessible(err):
 		return s.failCopy(ctx, c, keyInaccessible)
-	case gone(err): // the copy itself, while it was written to
+	case gone(err), finished(err): // the copy itself, by others, while it was written to
 		return nil
 	case lasting(err):
 		if _, why, lookErr := s.source(ctx, c); lookErr != nil {
