@@ -177,7 +177,7 @@ func anonymized(seen string) string {
 // time, and completes what was open. So it does if the process is killed there,
 // and if the power goes again in the start after it.
 func TestCrashAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 23)
+	c := newCampaign(t, 61)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
@@ -322,7 +322,7 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 // on to be seen; after a restart, and a crash, all is there that was
 // acknowledged.
 func TestErrorAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 17)
+	c := newCampaign(t, 41)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	points, tried, refused := int64(0), 0, 0
@@ -461,7 +461,7 @@ func final(op crashfs.Op) bool {
 // step is refused as such, or needs none; what can be seen stays as it is; with
 // space again the same step is done, without a restart.
 func TestFullDiskAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 7)
+	c := newCampaign(t, 17)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	points, tried, refused := int64(0), 0, 0
@@ -547,7 +547,7 @@ func (p *passage) full(t *testing.T, c campaign, at crashfs.Op) (refused bool, e
 // it. The store is refused, with the catalog named, or is as it was at an
 // earlier moment, whole; never a mixture of two.
 func TestLostLog(t *testing.T) {
-	c := newCampaign(t, 5)
+	c := newCampaign(t, 11)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var all []string // what could be seen after each step

@@ -328,6 +328,10 @@ func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.re
 
 // Advance implements gateway.TestControls.
 func (n *node) Advance(ctx context.Context, d time.Duration) error {
+	// What is due now, a completion that was asked for a moment ago, is of now.
+	if err := n.service.Settle(ctx); err != nil {
+		return err
+	}
 	n.clock.advance(d)
 	if n.kms != nil {
 		err := n.kms.Sweep(ctx)
