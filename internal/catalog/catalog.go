@@ -48,6 +48,10 @@ const reserve = 16 << 20
 // because of another one.
 const maxAttempts = 5
 
+// closeChecks is how often Close looks, each millisecond, whether the last
+// connection is closed.
+const closeChecks = 2000
+
 type clock = func() time.Time
 
 // A database is what holds a catalog.
@@ -268,12 +272,25 @@ func (c *Catalog) checkVersions(ctx context.Context) error {
 // Close closes the database.
 func (c *Catalog) Close() error {
 	err := c.stmt.close()
+	open := 0
 	for _, db := range []*sql.DB{c.reader, c.writer} {
-		if db != nil { // it was opened
-			err = errors.Join(err, db.Close())
+		if db == nil { // it was not opened
+			continue
 		}
+		err = errors.Join(err, db.Close())
+		// A transaction that was given up is rolled back in the background, and
+		// its connection is closed after that.
+		for range closeChecks {
+			if db.Stats().OpenConnections == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		open += db.Stats().OpenConnections
 	}
-	c.db.end()
+	if open == 0 { // else one may need its file system yet
+		c.db.end()
+	}
 	return err
 }
 
