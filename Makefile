@@ -28,8 +28,8 @@ build: ## bin/shale, one static binary
 test: build $(GOTESTSUM) ## every test, in under ten minutes on two cores
 	GOTESTSUM=$(GOTESTSUM) test/run.sh
 
-soak: ## the long campaigns: every operation of the scripts crashes, fails, finds the disk full
-	SHALE_CRASH='stride=1 states=4' go test ./cmd/shale -count=1 -v -timeout 0 -run '^Test(CrashAtEveryPoint|ErrorAtEveryPoint|FullDiskAtEveryPoint|LostLog)$$'
+soak: build ## the long campaigns, hours of them; SOAK=1 is one percent
+	test/soak.sh
 
 bench: build ## measure against the reference server; BENCH=-quick is a smoke test
 	$(BUILD) -o bin/bench ./bench
@@ -48,13 +48,7 @@ fmt: $(GOLANGCI_LINT) ## format the code as lint wants it
 	$(GOLANGCI_LINT) fmt
 
 fuzz: ## run every fuzz target for FUZZTIME each
-	@go list -f '{{$$p := .ImportPath}}{{range .TestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' ./... | \
-	while read -r package file; do \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "== $$package $$target"; \
-			go test "$$package" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) || exit 1; \
-		done || exit 1; \
-	done
+	@test/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built and installed here
 	rm -rf bin .tools .venv test/javascript/node_modules test/java/target

@@ -50,7 +50,7 @@ type checkResult struct {
 
 // Run checks.
 func (c *checkCmd) Run(ctx context.Context, std streams) (failed error) {
-	f, err := openFolder(ctx, c.DataDir, "")
+	f, err := openFolder(ctx, c.DataDir, string(c.Catalog))
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 	if c.Rate < 0 || c.Rate > 1<<20 {
 		return usagef("--rate %d is not a number of MiB from 1 to %d", c.Rate, 1<<20)
 	}
-	f, err := openFolder(ctx, c.DataDir, "")
+	f, err := openFolder(ctx, c.DataDir, string(c.Catalog))
 	if err != nil {
 		return err
 	}
