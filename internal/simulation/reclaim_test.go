@@ -109,7 +109,7 @@ func (w *world) empty() error {
 	if left, err := w.node.catalog.Candidates(ctx, block.ID{}, 1<<20); err != nil || len(left) != len(manifests) {
 		return fmt.Errorf("all is deleted, and %d records are left besides %d manifests: %w", len(left)-len(manifests), len(manifests), err)
 	}
-	return w.floor()
+	return w.floor(len(manifests))
 }
 
 // live compares what is stored with what is referred to, and with the model.
@@ -159,11 +159,16 @@ func (w *world) live(ctx context.Context) error {
 	return nil
 }
 
-// floorBytes is what the segments may take when nothing is stored.
-const floorBytes = 64 << 10
+// floorBytes is what the segments may take when nothing is stored, and
+// manifestBytes what each manifest that stays adds: itself, and the two pages
+// that compaction does not count as waste.
+const (
+	floorBytes    = 64 << 10
+	manifestBytes = 3 * 4096
+)
 
-// floor looks at what the segments take when nothing is stored.
-func (w *world) floor() error {
+// floor looks at what the segments take when nothing but manifests is stored.
+func (w *world) floor(manifests int) error {
 	folder := w.disk.Folder("segments")
 	names, err := folder.List()
 	if err != nil {
@@ -181,8 +186,8 @@ func (w *world) floor() error {
 		}
 		total += size
 	}
-	if total > floorBytes {
-		return fmt.Errorf("nothing is stored, and segments %v have %d bytes", slices.Sorted(slices.Values(names)), total)
+	if total > floorBytes+int64(manifests)*manifestBytes {
+		return fmt.Errorf("nothing is stored but %d manifests, and segments %v have %d bytes", manifests, slices.Sorted(slices.Values(names)), total)
 	}
 	return nil
 }
