@@ -76,6 +76,7 @@ type loader struct {
 	// of those of the long lineage, and the snapshots of that.
 	blocks, volumes, lineage []blockstore.Stored
 	days                     []day
+	number                   int64 // of the record entered last
 }
 
 // load makes a folder that a server has made into the world to be measured.
@@ -230,12 +231,15 @@ func (l *loader) makeLineage(ctx context.Context) error {
 // enter enters all that was made into the catalog, past its own ways: without a
 // log, while nothing else uses it.
 func (l *loader) enter(ctx context.Context) (err error) {
-	db, err := sqlite3.OpenContext(ctx, "file:"+catalogFile(l.dir)+"?vfs=shale")
+	db, err := sqlite3.OpenContext(ctx, "file:"+catalogFile(l.dir))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if err := db.Exec(`PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -100000`); err != nil {
+		return err
+	}
+	if l.number, err = lastNumber(db); err != nil {
 		return err
 	}
 	l.world.Bytes[0] = fileSize(catalogFile(l.dir))
@@ -248,7 +252,7 @@ func (l *loader) enter(ctx context.Context) (err error) {
 		if err := db.Exec(`BEGIN`); err != nil {
 			return err
 		}
-		if err := errors.Join(enterRecords(db, what.rows), l.enterDays(db, what.days), db.Exec(`COMMIT`)); err != nil {
+		if err := errors.Join(l.enterRecords(db, what.rows), l.enterDays(db, what.days), db.Exec(`COMMIT`)); err != nil {
 			return err
 		}
 		l.world.Bytes[i+1] = fileSize(catalogFile(l.dir))
@@ -257,19 +261,31 @@ func (l *loader) enter(ctx context.Context) (err error) {
 	return l.enterContainers(db)
 }
 
-func enterRecords(db *sqlite3.Conn, rows []blockstore.Stored) error {
+func lastNumber(db *sqlite3.Conn) (int64, error) {
+	statement, _, err := db.Prepare(`SELECT last_number FROM reclaim`)
+	if err != nil {
+		return 0, err
+	}
+	statement.Step()
+	n := statement.ColumnInt64(0)
+	return n, statement.Close()
+}
+
+// enterRecords enters records, numbered after those that are there.
+func (l *loader) enterRecords(db *sqlite3.Conn, rows []blockstore.Stored) error {
 	for part := range slices.Chunk(rows, rowsAtOnce) {
 		slices.SortFunc(part, func(a, b blockstore.Stored) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-		err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			part, func(r *blockstore.Stored) []any {
 				at := &r.Location
-				return []any{r.ID[:], int64(r.Kind), int64(at.Container), at.Offset, int64(at.Length), int64(at.CRC), int64(at.Codec)}
+				l.number++
+				return []any{r.ID[:], int64(r.Kind), int64(at.Container), at.Offset, int64(at.Length), int64(at.CRC), int64(at.Codec), l.number}
 			})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return db.Exec(fmt.Sprintf(`UPDATE reclaim SET last_number = %d`, l.number))
 }
 
 func (l *loader) enterContainers(db *sqlite3.Conn) error {

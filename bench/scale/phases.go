@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/reclaim"
 	"shale/internal/snapshot"
 )
 
@@ -35,6 +37,7 @@ var phases = []phase{
 	{"lineage", (*scale).measureLineage},
 	{"usage", (*scale).measureUsage},
 	{"memory", (*scale).measureMemory},
+	{"reclaim", (*scale).measureReclaim}, // the last: it leaves nothing
 }
 
 func phaseNames() []string {
@@ -460,6 +463,84 @@ func (s *scale) measureMemory(ctx context.Context) error {
 	}
 	s.add(line{Title: fmt.Sprintf("CompleteSnapshot of %d random changes in %s", s.size.writing, large), Value: millis(time.Since(began)), Unit: "ms"})
 	return server.stop()
+}
+
+// measureReclaim runs a cycle of the collector that finds nothing to give back,
+// deletes all snapshots, and runs the two that give back everything.
+func (s *scale) measureReclaim(ctx context.Context) error {
+	n, err := openNode(ctx, s.dir, asItIs)
+	if err != nil {
+		return err
+	}
+	cycle := func(title string) error {
+		began := time.Now()
+		r, err := reclaim.New(reclaim.Options{Catalog: n.catalog, Store: n.store, Now: time.Now}).Cycle(ctx)
+		if err != nil {
+			return err
+		}
+		s.add(line{Title: fmt.Sprintf("reclaim, %s (%d records in use, %d condemned, %d removed, %d segments dropped)", title, r.Marked, r.Condemned, r.Removed, r.Dropped), Value: time.Since(began).Seconds(), Unit: "s", Digits: 1})
+		return nil
+	}
+	if err := cycle("with all in use"); err != nil {
+		return err
+	}
+	if err := s.addPeak("the same, peak memory of the process"); err != nil {
+		return err
+	}
+	before, err := folderBytes(s.dir)
+	if err != nil {
+		return err
+	}
+	began, deleted, most := time.Now(), 0, int64(1000)
+	for r := (snapshot.DescribeRequest{MaxResults: &most}); ; {
+		page, err := n.service.Describe(ctx, n.caller, r)
+		if err != nil {
+			return err
+		}
+		for i := range page.Snapshots {
+			if err := n.service.Delete(ctx, n.caller, page.Snapshots[i].ID); err != nil {
+				return err
+			}
+		}
+		deleted += len(page.Snapshots)
+		if page.NextToken == "" {
+			break
+		}
+		r.NextToken = &page.NextToken
+	}
+	s.add(line{Title: fmt.Sprintf("DeleteSnapshot of all %d, one after the other", deleted), Value: millis(time.Since(began)) / float64(deleted), Unit: "ms each", Digits: 2})
+	if err := n.service.Settle(ctx); err != nil {
+		return err
+	}
+	for _, title := range []string{"the first after that", "the second"} {
+		if err := cycle(title); err != nil {
+			return err
+		}
+	}
+	if err := s.addPeak("the same, peak memory of the process"); err != nil {
+		return err
+	}
+	after, err := folderBytes(s.dir)
+	if err != nil {
+		return err
+	}
+	s.add(line{Title: "the folder's length, holes included, against before", Value: float64(after) / mib, Unit: "MiB", Against: float64(before) / mib})
+	return n.close()
+}
+
+// folderBytes is the length of all files in the folder.
+func folderBytes(dir string) (total int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return err
+	})
+	return total, err
 }
 
 // spread is the i-th of indexes below n, a power of ten, that lie evenly and do
