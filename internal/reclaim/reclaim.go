@@ -602,13 +602,15 @@ func (y *cycle) removeDropped(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, id := range dropped {
 		if err := y.store.Drop(ctx, id); err != nil {
-			return err
+			errs = append(errs, err) // the others are not to wait for it
+			continue
 		}
 		if err := y.catalog.ForgetContainer(ctx, id); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -350,10 +350,26 @@ func (s *Store) Drop(_ context.Context, c blockstore.ContainerID) error {
 	if err := s.files.forget(c); err != nil {
 		return fmt.Errorf("close segment %d: %w", c, err)
 	}
-	if err := s.fs.Remove(FileName(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := s.fs.Remove(FileName(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		// It may be that the sync after its removal failed, and that a sync now
+		// would not make up for it: whoever forgets the segment then finds it again
+		// after a power failure. So it is removed once more.
+		err = s.removeAgain(FileName(c))
+	}
+	if err != nil {
 		return fmt.Errorf("remove segment %d: %w", c, err)
 	}
 	return s.fs.SyncDir()
+}
+
+// removeAgain removes a name that is not there.
+func (s *Store) removeAgain(name string) error {
+	f, err := s.fs.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), s.fs.Remove(name))
 }
 
 // Close implements blockstore.Medium.

@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/vfs"
+	"shale/internal/vfs/crashfs"
 )
 
 // folder is a folder of segments and what a catalog would say of it.
@@ -361,4 +363,41 @@ func FuzzHeader(f *testing.F) {
 			t.Error("decoded header encodes differently")
 		}
 	})
+}
+
+// A segment that is dropped without an error stays away, whatever became of an
+// earlier try.
+func TestDropAfterFailedSync(t *testing.T) {
+	disk := crashfs.New()
+	f := newFolder(t)
+	f.max = 4096 // a segment for each batch
+	s, err := segment.Open(segment.Options{FS: disk.Folder("segments"), ID: f.id, MaxSize: f.max})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 9 {
+		f.append(s, 'a', true)
+	}
+	for c := range blockstore.ContainerID(8) {
+		disk.Before(func(op crashfs.Op) error {
+			if op.Kind == crashfs.SyncDir {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if err := s.Drop(t.Context(), c+1); !errors.Is(err, syscall.EIO) {
+			t.Errorf("Drop with a failing sync: %v", err)
+		}
+		disk.Before(nil)
+		if err := s.Drop(t.Context(), c+1); err != nil {
+			t.Errorf("Drop again: %v", err)
+		}
+	}
+	left, err := disk.Crash(crashfs.Survivors{Mode: crashfs.Nothing}).Folder("segments").List()
+	if want := []string{segment.FileName(9)}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("after a power failure there are %v, want %v: %v", left, want, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
