@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"shale/internal/block"
@@ -40,12 +41,16 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 		return BlockPage{}, err
 	}
 	page := BlockPage{VolumeSize: snap.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
+	limit := pageLimit(r.MaxResults)
+	expected := min(limit, int(snap.Blocks))
+	page.Blocks = make([]ListedBlock, 0, expected)
 	tokens := s.newTokens(page.Expiry)
+	tokens.expect(expected)
 	for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, from) {
 		if err != nil {
 			return BlockPage{}, s.mapError(&snap, err)
 		}
-		if len(page.Blocks) == pageLimit(r.MaxResults) {
+		if len(page.Blocks) == limit {
 			page.NextToken = s.nextPage(place, entry.Index)
 			break
 		}
@@ -230,16 +235,20 @@ func isDamage(err error) bool {
 type tokens struct {
 	codec  *token.Codec
 	expiry time.Time
-	buf    []byte
+	all    strings.Builder
 }
 
 func (s *Service) newTokens(expiry time.Time) *tokens {
 	return &tokens{codec: s.tokens, expiry: expiry}
 }
 
+// expect makes room for n tokens.
+func (t *tokens) expect(n int) { t.all.Grow(n * token.BlockLength) }
+
 func (t *tokens) add(snapshot uint64, index block.Index, id block.ID) {
-	t.buf = t.codec.AppendBlock(t.buf, token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry})
+	var b [token.BlockLength]byte
+	t.all.Write(t.codec.AppendBlock(b[:0], token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry}))
 }
 
 // text gives all tokens, each of token.BlockLength characters.
-func (t *tokens) text() string { return string(t.buf) }
+func (t *tokens) text() string { return t.all.String() }
