@@ -176,12 +176,15 @@ func newImage(t testing.TB) *image {
 	return img
 }
 
+// inSegments are the names of the structures in the segments.
+var inSegments = []string{"segment header", "frame", "plain block", "sealed block", "map node", "manifest"}
+
 // survey finds the structures in the segments.
 func (img *image) survey(t testing.TB, s *started) {
 	t.Helper()
 	ctx := t.Context()
 	kinds := map[string]*structure{}
-	for _, name := range []string{"segment header", "frame", "plain block", "sealed block", "map node"} {
+	for _, name := range inSegments {
 		kinds[name] = &structure{name: name}
 	}
 	containers, err := s.catalog.Containers(ctx)
@@ -220,6 +223,8 @@ func (img *image) survey(t testing.TB, s *started) {
 				case e.Length == 0:
 				case e.Kind == blockstore.KindNode:
 					add("map node", e.Offset, int64(e.Length), e.ID)
+				case e.Kind == blockstore.KindManifest:
+					add("manifest", e.Offset, int64(e.Length), e.ID)
 				case e.Sealing != nil:
 					add("sealed block", e.Offset, int64(e.Length), e.ID)
 				default:
@@ -228,7 +233,7 @@ func (img *image) survey(t testing.TB, s *started) {
 			}
 		}
 	}
-	for _, name := range []string{"segment header", "frame", "plain block", "sealed block", "map node"} {
+	for _, name := range inSegments {
 		slices.SortFunc(kinds[name].pieces, func(a, b piece) int {
 			return strings.Compare(fmt.Sprintf("%s %016x", a.file, a.offset), fmt.Sprintf("%s %016x", b.file, b.offset))
 		})
