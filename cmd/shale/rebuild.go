@@ -12,6 +12,7 @@ import (
 	"shale/internal/datadir"
 	"shale/internal/domain"
 	"shale/internal/rebuild"
+	"shale/internal/token"
 	"shale/internal/vfs"
 )
 
@@ -108,6 +109,10 @@ func (c *rebuildCmd) rebuild(ctx context.Context, std streams, dir *datadir.Dir)
 		Progress: read.set,
 	})
 	if err != nil {
+		return nil, err
+	}
+	// The old one is lost with all tokens under it.
+	if _, _, err := cat.Setting(ctx, settingTokenKey, func() []byte { return random(token.KeySize) }); err != nil {
 		return nil, err
 	}
 	// Its number is lost if it owns nothing; its key need not be.

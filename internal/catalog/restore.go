@@ -167,6 +167,25 @@ func (r Restorer) snapshot(ctx context.Context, tx *sql.Tx, m *manifest.Manifest
 	return err
 }
 
+// Families tells children where they began, as far as their parents are there,
+// and copies that they are such: what has no parent and is of another's lineage
+// can be nothing else. It is for when all snapshots are there.
+func (r Restorer) Families(ctx context.Context) error {
+	return r.update(ctx, "families", func(tx *sql.Tx) error {
+		for _, query := range []string{
+			`UPDATE snapshots SET base = p.root, base_blocks = p.blocks
+				FROM (SELECT id, root, blocks FROM snapshots) AS p WHERE p.id = snapshots.parent_id`,
+			`INSERT INTO copies (snapshot, source_region, source_id, refused)
+				SELECT key, '', '', '' FROM snapshots WHERE parent_id = '' AND lineage <> key`,
+		} {
+			if _, err := tx.ExecContext(ctx, query); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (r Restorer) update(ctx context.Context, what string, f func(*sql.Tx) error) error {
 	if err := r.c.update(ctx, f); err != nil {
 		return fmt.Errorf("restore %s: %w", what, err)

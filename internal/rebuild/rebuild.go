@@ -394,7 +394,7 @@ func (r *rebuilder) snapshots(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return r.o.Catalog.Restorer().Families(ctx)
 }
 
 func (r *rebuilder) account(ctx context.Context, a *Account) error {

@@ -88,6 +88,15 @@ func TestRebuild(t *testing.T) {
 		}
 		e.Restart(t)
 		compare(t, e.Inventory(t), want)
+		broken, err := e.Catalog.Violations(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range broken {
+			if f.Invariant != 3 { // settings, which whoever calls makes
+				t.Errorf("invariant %d: %s", f.Invariant, f.Why)
+			}
+		}
 		if page, err := e.Service.Describe(t.Context(), snapshottest.Caller, snapshot.DescribeRequest{IDs: []string{pending}}); err == nil {
 			t.Errorf("the pending snapshot came back: %+v", page.Snapshots)
 		}
