@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"text/tabwriter"
 	"time"
@@ -177,6 +178,10 @@ func openBeside(ctx context.Context, dir, url string) (*catalog.Catalog, error) 
 	}
 	db, err := catalog.OpenBeside(ctx, place, time.Now)
 	if errors.Is(err, catalog.ErrNone) {
+		if begun, _ := filepath.Glob(filepath.Join(dir, "segments", "*.seg")); len(begun) > 0 && url == "" {
+			return nil, fmt.Errorf("%s is missing or empty, and there are segments: put the right catalog back, or make it anew: shale rebuild --data-dir %s",
+				datadir.CatalogOf(dir), shellQuote(dir))
+		}
 		return nil, fmt.Errorf("there is no server in %s yet; start it first: shale serve --data-dir %s", dir, shellQuote(dir))
 	}
 	if err != nil || url == "" {

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"shale/internal/backup"
 	"shale/internal/datadir"
 )
 
 type backupCmd struct {
-	dataDirFlag
+	DataDir  string `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"The server's data folder."`
 	Dest     string `arg:"" placeholder:"DEST" help:"Folder of the copy; made if it does not exist."`
 	WithKeys bool   `help:"Copy DIR/keys, too: whoever has the copy can then read what is encrypted in it, unless the root key is elsewhere."`
 	JSON     bool   `name:"json" help:"Print one JSON object."`
@@ -31,6 +32,11 @@ From then on DEST is a store of its own, and no backup any more. It has the
 access keys of all accounts: keep it as safe as DIR. Without --with-keys the
 encrypted snapshots in it need a copy of DIR/keys, kept apart.
 
+A folder whose catalog is in PostgreSQL is refused: stop its server, and copy the
+database and the folder together.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+
 Examples:
 
     shale backup --data-dir /srv/shale /mnt/backup/shale
@@ -47,13 +53,13 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	if target == source {
-		return usagef("DEST is the data folder itself")
+	if target == source || strings.HasPrefix(target, source+string(filepath.Separator)) {
+		return usagef("DEST is the data folder itself, or in it: give a folder elsewhere, best on another disk")
 	}
 	if err := datadir.CheckHere(source); err != nil {
 		return err
 	}
-	cat, err := c.open(ctx)
+	cat, err := openBeside(ctx, source, "")
 	if err != nil {
 		return err
 	}
@@ -75,8 +81,8 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 	if c.JSON {
 		return printObject(std, report)
 	}
-	fmt.Fprintf(std.out, "%s is a copy of %s: %d segments (%s), of which %d were copied now (%s), and the catalog (%s).\n",
-		c.Dest, c.DataDir, report.Segments, sizeText(report.TotalBytes), report.Copied, sizeText(report.CopiedBytes), sizeText(report.CatalogBytes))
+	fmt.Fprintf(std.out, "%s is a copy of %s: %s (%s), %d copied now (%s), and the catalog (%s).\n",
+		c.Dest, c.DataDir, count(int64(report.Segments), "segment"), sizeText(report.TotalBytes), report.Copied, sizeText(report.CopiedBytes), sizeText(report.CatalogBytes))
 	if !report.Keys {
 		fmt.Fprintln(std.err, "Keys were not copied: encrypted snapshots in the copy need DIR/keys, and the root key.")
 	}

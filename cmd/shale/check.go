@@ -26,7 +26,11 @@ func (checkCmd) Help() string {
 pages and rows of the catalog, the segments and their frames, the records, the
 maps of all snapshots, the encryption domains. What it proves are the invariants
 of docs/formats.md; what is wrong is named with the number of its invariant. The
-server must be stopped.
+server must be stopped. Of blocks it proves that each is where it has to be; what
+is in them is read with --read-data only.
+
+If the server's catalog is in PostgreSQL, --catalog says where; its pages are for
+PostgreSQL's own tools to check.
 
 Exit codes: 0 all is as it has to be, 1 something is not, 2 wrong usage.
 
@@ -40,7 +44,7 @@ Examples:
 type checkResult struct {
 	Sound      bool          `json:"sound"`
 	Containers int64         `json:"segments"`
-	Records    int64         `json:"records"`
+	Records    int64         `json:"records_proved"` // that were read: map nodes, and with --read-data all
 	Snapshots  int64         `json:"snapshots"`
 	Seconds    float64       `json:"seconds"`
 	Notes      []string      `json:"notes"`
@@ -67,7 +71,7 @@ func (c *checkCmd) Run(ctx context.Context, std streams) (failed error) {
 	if err != nil {
 		return err
 	}
-	result.Containers, result.Snapshots = report.Containers, report.Snapshots
+	result.Containers, result.Records, result.Snapshots = report.Containers, report.Records, report.Snapshots
 	result.Seconds = time.Since(began).Seconds()
 	result.Total = report.Damaged + report.Wrong
 	result.Sound = result.Total == 0

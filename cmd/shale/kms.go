@@ -159,12 +159,15 @@ func (c rotateRootCmd) Run(std streams) (failed error) {
 	if err != nil {
 		return fmt.Errorf("--new-root-key-file: %w", err)
 	}
-	root, count, err := kms.RotateRoot(vfs.Dir(dir.Keys()), vfs.Dir(dir.KMS()), current, next)
+	root, wrapped, err := kms.RotateRoot(vfs.Dir(dir.Keys()), vfs.Dir(dir.KMS()), current, next)
 	if err != nil {
 		return fmt.Errorf("exchange the root key: %w", err)
 	}
-	fmt.Fprintf(std.out, "%d KMS keys are wrapped by the root key %s\n", count, root.ID)
-	if next != nil {
+	fmt.Fprintf(std.out, "wrapped by the root key %s: %s\n", root.ID, count(int64(wrapped), "KMS key"))
+	if next == nil {
+		fmt.Fprintf(std.err, "keep a copy of %s, apart from the folder's; copies of the folder from before need the old key\n",
+			filepath.Join(c.DataDir, "keys", "root"))
+	} else {
 		fmt.Fprintf(std.err, "start the server with --root-key-file %s, and keep a copy of that file\n", shellQuote(c.NewRootKeyFile))
 	}
 	return nil

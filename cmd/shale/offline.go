@@ -33,19 +33,14 @@ type folder struct {
 	keys    map[domain.Number]*domain.Key // nil for one that cannot be had
 }
 
-// openFolder opens a data folder, whose catalog is at the URL if there is one, and holds it if no server does. Nothing in it
-// is changed by that.
+// openFolder opens a data folder, whose catalog is at the URL if there is one,
+// and holds it if no server does. Nothing in it is changed by that.
 func openFolder(ctx context.Context, path, catalogURL string) (_ *folder, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
 	unix.Umask(0o077) // for the files that SQLite makes
 	f := &folder{path: path, keys: make(map[domain.Number]*domain.Key)}
-	if catalogURL == "" {
-		if err := datadir.CheckHere(path); err != nil {
-			return nil, err
-		}
-	}
 	if f.catalog, err = openBeside(ctx, path, catalogURL); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,11 @@ Lost are: snapshots that were pending, the settings of accounts, bearer tokens
 and client tokens. Block and page tokens from before are void. Access keys are
 taken from DIR/credentials; an account that has none there gets a new one.
 
-Exit code 1 also means that something came back incomplete; the report says what.
+A folder whose catalog is in PostgreSQL is refused: put back a copy of that
+database.
+
+Exit codes: 0 all is back, 1 it failed, or the report names what is incomplete,
+2 wrong usage.
 
 Examples:
 
@@ -46,7 +50,7 @@ Examples:
 // Run makes the catalog anew.
 func (c *rebuildCmd) Run(ctx context.Context, std streams) (err error) {
 	if info, err := os.Stat(filepath.Join(c.DataDir, "segments")); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no data folder: it has no folder segments", c.DataDir)
+		return fmt.Errorf("%s is no data folder: it has no folder segments; give the one that the server was started with", c.DataDir)
 	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
@@ -169,9 +173,9 @@ func (c *rebuildCmd) print(std streams, r *rebuild.Report, aside string) error {
 		}
 		return rebuildOutcome(r)
 	}
-	fmt.Fprintf(std.out, "%d snapshots are back, and %d in the recycle bin; %d were deleted before.\n", r.Snapshots, r.Binned, r.Deleted)
-	fmt.Fprintf(std.out, "Read: %d segments (%s) with %d blocks, %d map nodes, %d manifests.\n",
-		r.Segments, sizeText(r.SegmentBytes), r.Blocks, r.Nodes, r.Manifests)
+	fmt.Fprintf(std.out, "Back: %s, %d in the recycle bin. %d were deleted before.\n", count(int64(r.Snapshots), "snapshot"), r.Binned, r.Deleted)
+	fmt.Fprintf(std.out, "Read: %s (%s) with %s, %s, %s.\n", count(int64(r.Segments), "segment"), sizeText(r.SegmentBytes),
+		count(int64(r.Blocks), "block"), count(int64(r.Nodes), "map node"), count(int64(r.Manifests), "manifest"))
 	for _, a := range r.Accounts {
 		from := "its access key is the one in credentials"
 		if a.NewKey {

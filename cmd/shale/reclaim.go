@@ -127,7 +127,7 @@ func (readIndex) MarkSound(context.Context, block.ID, blockstore.Location) error
 func (f *folder) reclaim(ctx context.Context, o reclaim.Options, result *reclaimResult) error {
 	if f.dir == nil {
 		return fmt.Errorf("a server has %s: it reclaims by itself, soon after a deletion; "+
-			"what it has left to free says --dry-run, and shale_store_dead_bytes on its /metrics", f.path)
+			"--dry-run says what it has left to free, and so does shale_store_dead_bytes on its /metrics", f.path)
 	}
 	if is, err := backup.Is(f.dir); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
+	"shale/internal/datadir"
 	"shale/internal/scrub"
 )
 
@@ -35,7 +36,10 @@ and the next upload of the same content heals it.
 The server does this by itself, once in 30 days (shale serve --scrub-days). The
 command reads all at once, while the server runs or not. With --from, damaged and
 missing records are copied from another store that has them under the same ids: a
-copy of the folder, or, for what is not encrypted, any other store.
+copy of the folder, or, for what is not encrypted, any other store. For that the
+server must be stopped, and DIR has its catalog in itself.
+
+If the server's catalog is in PostgreSQL, --catalog says where.
 
 Exit codes: 0 nothing is damaged any more, 1 something is, 2 wrong usage.
 
@@ -88,6 +92,15 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 	defer func() { failed = errors.Join(failed, f.close()) }()
 	if c.From != "" && f.dir == nil {
 		return fmt.Errorf("a server has %s: stop it to heal with --from, or upload what is damaged again", f.path)
+	}
+	if c.From != "" { // before hours of reading
+		other, err := c.openOther(ctx)
+		if err != nil {
+			return err
+		}
+		if err := other.close(); err != nil {
+			return err
+		}
 	}
 	keyless := f.openKeys(c.RootKeyFile)
 	if err := f.markLost(ctx); err != nil {
@@ -182,11 +195,23 @@ func (f *folder) markLost(ctx context.Context) error {
 	return nil
 }
 
+// openOther opens the store to heal from.
+func (c *scrubCmd) openOther(ctx context.Context) (*folder, error) {
+	err := datadir.CheckHere(c.From)
+	if err == nil {
+		var f *folder
+		if f, err = openFolder(ctx, c.From, ""); err == nil {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("--from: %w", err)
+}
+
 // heal copies what is damaged or missing from another store.
 func (c *scrubCmd) heal(ctx context.Context, f *folder, report *scrub.Report, std streams) (healed int64, err error) {
-	other, err := openFolder(ctx, c.From, "")
+	other, err := c.openOther(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("--from: %w", err)
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, other.close()) }()
 	store, err := f.openStore(ctx)

@@ -82,6 +82,9 @@ which an empty folder is begun with. The password is better in PGPASSWORD or in
 ~/.pgpass than in the URL, where ps shows it.
 
 What is acknowledged is on the disk. One process at a time can serve a folder.
+While it runs it frees the space of deleted snapshots, and reads and proves
+everything that is stored once in --scrub-days; what it finds damaged is in the
+log and on /metrics, and "shale scrub" names it, too.
 
 Examples:
 

@@ -33,7 +33,8 @@ takes some seconds.
   stored       what of that is kept: equal blocks once, zeros not at all, and
                compressed where it pays
   segments     the files in which it is kept
-  reclaimable  what in them nothing needs, as of the last round of the collector
+  reclaimable  what in them nothing needs, as of the last round of the collector;
+               it is freed from segments that are at most 60 % in use
 
 Of each snapshot: FULL is what its blocks are long, UNIQUE what deleting it would
 free, SHARED what others need as well, both before compression. The server counts

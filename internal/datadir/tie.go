@@ -20,8 +20,8 @@ type Tie [16]byte
 var ErrElsewhere = errors.New("its catalog is in PostgreSQL; say where with --catalog or SHALE_CATALOG")
 
 // ErrNotHere says that a command has no use for a catalog in another place.
-var ErrNotHere = errors.New("its catalog is in PostgreSQL, and this is for folders that have theirs in themselves: " +
-	"copy and check the database with PostgreSQL's own tools; the server reads all blocks by itself (shale serve --scrub-days); nothing was changed")
+var ErrNotHere = errors.New("its catalog is in PostgreSQL, and this is for folders that have theirs in themselves; " +
+	"to copy such a store, stop its server, and copy the database with PostgreSQL's own tools and the folder together; nothing was changed")
 
 // CheckHere refuses a folder whose catalog is in another place.
 func CheckHere(dir string) error {
