@@ -175,7 +175,7 @@ func (c *rebuildCmd) print(std streams, r *rebuild.Report, aside string) error {
 	}
 	fmt.Fprintf(std.out, "Back: %s, %d in the recycle bin. %d were deleted before.\n", count(int64(r.Snapshots), "snapshot"), r.Binned, r.Deleted)
 	fmt.Fprintf(std.out, "Read: %s (%s) with %s, %s, %s.\n", count(int64(r.Segments), "segment"), sizeText(r.SegmentBytes),
-		count(int64(r.Blocks), "block"), count(int64(r.Nodes), "map node"), count(int64(r.Manifests), "manifest"))
+		count(r.Blocks, "block"), count(r.Nodes, "map node"), count(r.Manifests, "manifest"))
 	for _, a := range r.Accounts {
 		from := "its access key is the one in credentials"
 		if a.NewKey {
