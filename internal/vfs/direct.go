@@ -38,6 +38,9 @@ func (d DirectDir) Remove(name string) error { return Dir(d).Remove(name) }
 // Rename implements FS.
 func (d DirectDir) Rename(from, to string) error { return Dir(d).Rename(from, to) }
 
+// Size implements FS.
+func (d DirectDir) Size(name string) (int64, error) { return Dir(d).Size(name) }
+
 // List implements FS.
 func (d DirectDir) List() ([]string, error) { return Dir(d).List() }
 

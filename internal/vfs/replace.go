@@ -97,15 +97,11 @@ func ReadAll(f FS, name string, limit int64) ([]byte, error) {
 
 // SizeOf is the length of the file called name in bytes, 0 if there is none.
 func SizeOf(f FS, name string) (int64, error) {
-	file, err := f.Open(name)
+	size, err := f.Size(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	size, err := file.Size()
-	return size, errors.Join(err, file.Close())
+	return size, err
 }
 
 // IsStaged reports whether name is that of a file that Replace was writing.

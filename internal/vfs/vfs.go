@@ -25,6 +25,8 @@ type FS interface {
 	// Rename gives the file called from the name to, in place of a file that had
 	// it, durably after SyncDir.
 	Rename(from, to string) error
+	// Size is the length in bytes of a file, which need not be open.
+	Size(name string) (int64, error)
 	// List gives the names of all files, in lexical order.
 	List() ([]string, error)
 	// SyncDir makes creations and removals durable.
@@ -86,6 +88,15 @@ func (d Dir) Remove(name string) error { return os.Remove(d.path(name)) }
 
 // Rename implements FS.
 func (d Dir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+
+// Size implements FS.
+func (d Dir) Size(name string) (int64, error) {
+	info, err := os.Stat(d.path(name))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
 
 // List implements FS.
 func (d Dir) List() ([]string, error) {

@@ -39,7 +39,7 @@ func (s *Store) ReadOnce(_ context.Context, c blockstore.ContainerID, p []byte, 
 // committed to it, and that its header is sound and this store's. The error is
 // a *blockstore.ContainerError, or why nothing can be said.
 func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
-	size, err := s.size(FileName(c))
+	size, err := s.fs.Size(FileName(c))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &blockstore.ContainerError{Container: c, Missing: true, Why: "there is no such file"}
 	}

@@ -37,16 +37,16 @@ type remains struct {
 }
 
 // inspect finds out what is to be done, and refuses what a crash of this store
-// cannot have left. It changes nothing.
-func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (remains, error) {
+// cannot have left. It changes nothing. names are those of the files.
+func (s *Store) inspect(names []string, committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (remains, error) {
 	var r remains
 	var err error
-	if r.leftover, err = s.findLeftover(committed, dropped); err != nil {
+	if r.leftover, err = s.findLeftover(names, committed, dropped); err != nil {
 		return r, err
 	}
 	s.short = make(map[blockstore.ContainerID]int64)
 	for c, length := range committed {
-		size, err := s.size(FileName(c))
+		size, err := s.fs.Size(FileName(c))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r, fmt.Errorf("segment %d: %w", c, err)
 		}
@@ -58,12 +58,12 @@ func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []bl
 	}
 	beyond, name := int64(0), r.leftover
 	if r.leftover != "" {
-		if beyond, err = s.size(r.leftover); err != nil {
+		if beyond, err = s.fs.Size(r.leftover); err != nil {
 			return r, err
 		}
 	}
 	if length := committed[s.last]; s.last > 0 && s.short[s.last] == 0 {
-		size, err := s.size(FileName(s.last))
+		size, err := s.fs.Size(FileName(s.last))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r, err
 		}
@@ -80,11 +80,7 @@ func (s *Store) inspect(committed map[blockstore.ContainerID]int64, dropped []bl
 
 // findLeftover finds the segment that the catalog does not know. There may be
 // one, with the next number.
-func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (string, error) {
-	names, err := s.fs.List()
-	if err != nil {
-		return "", fmt.Errorf("list segments: %w", err)
-	}
+func (s *Store) findLeftover(names []string, committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (string, error) {
 	var unknown []string
 	for _, name := range names {
 		c, ok := ParseName(name)
@@ -101,7 +97,7 @@ func (s *Store) findLeftover(committed map[blockstore.ContainerID]int64, dropped
 		return "", fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
 			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
 	}
-	size, err := s.size(unknown[0])
+	size, err := s.fs.Size(unknown[0])
 	if err != nil || size <= headerSize { // not begun in earnest; the header need not have been synced
 		return unknown[0], err
 	}
@@ -183,13 +179,4 @@ func readHeader(c blockstore.ContainerID, f vfs.File) (header, error) {
 		return header{}, err
 	}
 	return decodeHeader(c, b)
-}
-
-func (s *Store) size(name string) (int64, error) {
-	f, err := s.fs.Open(name)
-	if err != nil {
-		return 0, err
-	}
-	size, err := f.Size()
-	return size, errors.Join(err, f.Close())
 }

@@ -170,27 +170,40 @@ func (e *VersionError) Error() string {
 // cannot be undone, and changes nothing. Of a header that is damaged nothing is
 // known.
 func CheckFormat(folder vfs.FS) error {
+	_, err := list(folder)
+	return err
+}
+
+// list gives the names of a folder's files, unless CheckFormat refuses it.
+func list(folder vfs.FS) ([]string, error) {
 	names, err := folder.List()
 	if err != nil {
-		return fmt.Errorf("list segments: %w", err)
+		return nil, fmt.Errorf("list segments: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(name string) bool {
-		_, ok := ParseName(name)
-		return !ok
-	})
-	for i, name := range names { // in the order of their numbers
-		if i > 0 && i < len(names)-1 {
-			continue
-		}
+	// They are in the order of their numbers.
+	first := slices.IndexFunc(names, isSegment)
+	if first < 0 {
+		return names, nil
+	}
+	last := len(names) - 1
+	for !isSegment(names[last]) {
+		last--
+	}
+	for _, name := range []string{names[first], names[last]} {
 		found, err := formatOf(folder, name)
 		if err != nil {
-			return fmt.Errorf("segment %s: %w", name, err)
+			return nil, fmt.Errorf("segment %s: %w", name, err)
 		}
 		if !known(found) {
-			return &VersionError{name, found}
+			return nil, &VersionError{name, found}
 		}
 	}
-	return nil
+	return names, nil
+}
+
+func isSegment(name string) bool {
+	_, ok := ParseName(name)
+	return ok
 }
 
 // formatOf gives the version in a segment's header, this program's if it has
@@ -227,14 +240,15 @@ func Open(o Options) (*Store, error) {
 	if s.maxSize == 0 {
 		s.maxSize = MaxSize
 	}
-	if err := CheckFormat(o.FS); err != nil {
+	names, err := list(o.FS)
+	if err != nil {
 		return nil, err
 	}
 	s.files.init(o.FS)
 	for c := range o.Committed {
 		s.last = max(s.last, c)
 	}
-	left, err := s.inspect(o.Committed, o.Dropped)
+	left, err := s.inspect(names, o.Committed, o.Dropped)
 	if err != nil {
 		return nil, err
 	}

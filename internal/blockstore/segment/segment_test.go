@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -320,6 +321,23 @@ func TestDamagedSegment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Segments before the last one that are short or gone are found, too.
+func TestShort(t *testing.T) {
+	f := newFolder(t)
+	f.max = 3 * 4096 // one batch each
+	s := f.mustOpen()
+	for _, b := range []byte("abcd") {
+		f.append(s, b, true)
+	}
+	if err := errors.Join(os.Truncate(f.file(2), 2*4096), os.Remove(f.file(3))); err != nil {
+		t.Fatal(err)
+	}
+	want := map[blockstore.ContainerID]int64{2: 2 * 4096, 3: 0}
+	if got := f.mustOpen().Short(); !maps.Equal(got, want) {
+		t.Errorf("Short: got %v, want %v", got, want)
 	}
 }
 

@@ -293,6 +293,7 @@ func TestBefore(t *testing.T) {
 	for kind, do := range map[crashfs.Kind]func() error{
 		crashfs.Create:   func() error { _, err := f.Create("y"); return err },
 		crashfs.Open:     func() error { _, err := f.OpenWrite("x"); return err },
+		crashfs.Stat:     func() error { _, err := f.Size("x"); return err },
 		crashfs.Read:     func() error { _, err := file.ReadAt(make([]byte, 1), 0); return err },
 		crashfs.Write:    func() error { return file.WriteAt([][]byte{[]byte("new")}, 0) },
 		crashfs.Truncate: func() error { return file.Truncate(0) },

@@ -30,6 +30,7 @@ type Kind string
 const (
 	Create   Kind = "create"
 	Open     Kind = "open"
+	Stat     Kind = "stat"
 	Read     Kind = "read"
 	Write    Kind = "write"
 	Sync     Kind = "sync"
@@ -60,7 +61,7 @@ func (o Op) String() string {
 
 // Changes reports whether the operation changes what is on the disk, or what of
 // that is durable.
-func (o Op) Changes() bool { return o.Kind != Open && o.Kind != Read }
+func (o Op) Changes() bool { return o.Kind != Open && o.Kind != Stat && o.Kind != Read }
 
 // A Torn is an error for a Write that is done in part: its first bytes are
 // written, and then it fails.
@@ -221,6 +222,20 @@ func (d *Disk) open(name string) (*inode, error) {
 		return nil, pathError("open", name, err)
 	}
 	return n, nil
+}
+
+// stat is the length of a file.
+func (d *Disk) stat(name string) (int64, error) {
+	d.mu.Lock()
+	n := d.files[name]
+	d.mu.Unlock()
+	if n == nil {
+		return 0, pathError("stat", name, fs.ErrNotExist)
+	}
+	if err := d.begin(Op{Kind: Stat, Name: name}); err != nil {
+		return 0, pathError("stat", name, err)
+	}
+	return n.size(), nil
 }
 
 func (d *Disk) exists(name string) bool {

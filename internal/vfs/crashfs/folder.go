@@ -38,6 +38,9 @@ func (f folder) Remove(name string) error { return f.disk.remove(f.path(name)) }
 // Rename implements vfs.FS.
 func (f folder) Rename(from, to string) error { return f.disk.rename(f.path(from), f.path(to)) }
 
+// Size implements vfs.FS.
+func (f folder) Size(name string) (int64, error) { return f.disk.stat(f.path(name)) }
+
 // List implements vfs.FS.
 func (f folder) List() ([]string, error) { return f.disk.list(f.dir()), nil }
 
