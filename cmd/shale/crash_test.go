@@ -322,7 +322,15 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 // on to be seen; after a restart, and a crash, all is there that was
 // acknowledged.
 func TestErrorAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 41)
+	everyPoint(t, newCampaign(t, 41), func(crashfs.Op) bool { return true }, "with an error in", (*passage).failing)
+}
+
+// everyPoint goes through the script and tries it again with something amiss in
+// each operation of it that may be hit, and says what is amiss where that fails.
+func everyPoint(t *testing.T, c campaign, may func(crashfs.Op) bool, amiss string,
+	try func(*passage, *testing.T, campaign, crashfs.Op) (refused bool, err error),
+) {
+	t.Helper()
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	points, tried, refused := int64(0), 0, 0
@@ -331,18 +339,21 @@ func TestErrorAtEveryPoint(t *testing.T) {
 			return
 		}
 		for _, op := range p.operations(t, c) {
+			if !may(op) {
+				continue
+			}
 			points++
 			at := 1000*int64(p.number) + op.N
 			if !c.tries(at) {
 				continue
 			}
 			tried++
-			failed, err := p.failing(t, c, op)
+			failed, err := try(&p, t, c, op)
 			if failed {
 				refused++
 			}
 			if err != nil {
-				t.Errorf("%s, with an error in %v: %v\n%s", p.name, op, err, c.replay(t, at))
+				t.Errorf("%s, %s %v: %v\n%s", p.name, amiss, op, err, c.replay(t, at))
 			}
 		}
 	})
@@ -461,34 +472,7 @@ func final(op crashfs.Op) bool {
 // step is refused as such, or needs none; what can be seen stays as it is; with
 // space again the same step is done, without a restart.
 func TestFullDiskAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 17)
-	w := newWorld(t)
-	t.Cleanup(w.discard)
-	points, tried, refused := int64(0), 0, 0
-	runScript(t, c.seed, w, func(crashfs.Op) {}, func(p passage) {
-		if !c.enters(p.number) {
-			return
-		}
-		for _, op := range p.operations(t, c) {
-			if !op.Grows {
-				continue
-			}
-			points++
-			at := 1000*int64(p.number) + op.N
-			if !c.tries(at) {
-				continue
-			}
-			tried++
-			failed, err := p.full(t, c, op)
-			if failed {
-				refused++
-			}
-			if err != nil {
-				t.Errorf("%s, full from %v on: %v\n%s", p.name, op, err, c.replay(t, at))
-			}
-		}
-	})
-	t.Logf("%d points, %d tried, %d of the steps were refused", points, tried, refused)
+	everyPoint(t, newCampaign(t, 17), func(op crashfs.Op) bool { return op.Grows }, "full from here on:", (*passage).full)
 }
 
 func (p *passage) full(t *testing.T, c campaign, at crashfs.Op) (refused bool, err error) {
