@@ -28,6 +28,16 @@ func (t tester) write(f vfs.File, off int64, text string) {
 	t.ok(f.WriteAt([][]byte{[]byte(text)}, off))
 }
 
+// synced makes a file that no crash takes away.
+func (t tester) synced(f vfs.FS, name, text string) vfs.File {
+	t.Helper()
+	file := t.create(f, name)
+	t.write(file, 0, text)
+	t.ok(file.Sync())
+	t.ok(f.SyncDir())
+	return file
+}
+
 func (t tester) ok(err error) {
 	t.Helper()
 	if err != nil {
@@ -61,10 +71,7 @@ func (t tester) outcomes(d *crashfs.Disk, folder, name string) []string {
 func TestSyncedSurvives(t *testing.T) {
 	x, d := tester{t}, crashfs.New()
 	f := d.Folder("a/b")
-	file := x.create(f, "x")
-	x.write(file, 0, "hello")
-	x.ok(file.Sync())
-	x.ok(f.SyncDir())
+	x.synced(f, "x", "hello")
 	if got := x.outcomes(d, "a/b", "x"); !slices.Equal(got, []string{"hello"}) {
 		t.Errorf("found %q", got)
 	}
@@ -97,10 +104,7 @@ func TestNameAndBytesAreApart(t *testing.T) {
 func TestTornBetweenSectors(t *testing.T) {
 	x, d := tester{t}, crashfs.New()
 	f := d.Folder("")
-	file := x.create(f, "x")
-	x.write(file, 0, strings.Repeat("o", 4*crashfs.SectorSize))
-	x.ok(file.Sync())
-	x.ok(f.SyncDir())
+	file := x.synced(f, "x", strings.Repeat("o", 4*crashfs.SectorSize))
 	x.write(file, 0, strings.Repeat("n", 4*crashfs.SectorSize))
 	found := map[string]bool{}
 	for _, got := range x.outcomes(d, "", "x") {
@@ -122,10 +126,7 @@ func TestTornBetweenSectors(t *testing.T) {
 func TestSectorIsWrittenAsItIs(t *testing.T) {
 	x, d := tester{t}, crashfs.New()
 	f := d.Folder("")
-	file := x.create(f, "x")
-	x.write(file, 0, "....")
-	x.ok(file.Sync())
-	x.ok(f.SyncDir())
+	file := x.synced(f, "x", "....")
 	x.write(file, 0, "a")
 	x.write(file, 1, "b")
 	if got := x.outcomes(d, "", "x"); !slices.Equal(got, []string{"....", "a...", "ab.."}) {
@@ -136,10 +137,7 @@ func TestSectorIsWrittenAsItIs(t *testing.T) {
 func TestRenamesAndRemovals(t *testing.T) {
 	x, d := tester{t}, crashfs.New()
 	f := d.Folder("k")
-	old := x.create(f, "x")
-	x.write(old, 0, "old")
-	x.ok(old.Sync())
-	x.ok(f.SyncDir())
+	x.synced(f, "x", "old")
 	file := x.create(f, "x.new")
 	x.write(file, 0, "new")
 	x.ok(file.Sync())
@@ -168,10 +166,7 @@ func TestRenamesAndRemovals(t *testing.T) {
 func TestLengths(t *testing.T) {
 	x, d := tester{t}, crashfs.New()
 	f := d.Folder("")
-	file := x.create(f, "x")
-	x.write(file, 0, strings.Repeat("o", 2*crashfs.SectorSize))
-	x.ok(file.Sync())
-	x.ok(f.SyncDir())
+	file := x.synced(f, "x", strings.Repeat("o", 2*crashfs.SectorSize))
 	x.ok(file.Truncate(100))
 	if got := x.outcomes(d, "", "x"); len(got) != 2 || len(got[0]) != 100 {
 		t.Errorf("truncated: found %d states", len(got))
@@ -198,10 +193,7 @@ func TestFailedSyncLosesPages(t *testing.T) {
 	for seed := range uint64(20) {
 		d := crashfs.New().Crash(crashfs.Survivors{Seed: seed})
 		f := d.Folder("")
-		file := x.create(f, "x")
-		x.write(file, 0, "old")
-		x.ok(file.Sync())
-		x.ok(f.SyncDir())
+		file := x.synced(f, "x", "old")
 		x.write(file, 0, "new")
 		d.Before(func(op crashfs.Op) error {
 			if op.Kind == crashfs.Sync {
