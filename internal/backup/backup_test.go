@@ -78,20 +78,6 @@ func restored(t *testing.T, e *snapshottest.Env, dest *datadir.Dir) *snapshottes
 	return e.Open(t, path)
 }
 
-func compare(t *testing.T, got, want []string) {
-	t.Helper()
-	for _, line := range want {
-		if !slices.Contains(got, line) {
-			t.Errorf("lost:  %s", line)
-		}
-	}
-	for _, line := range got {
-		if !slices.Contains(want, line) {
-			t.Errorf("other: %s", line)
-		}
-	}
-}
-
 // A copy is what the store was, a second one copies what is new, and one that
 // is interrupted leaves the one of before.
 func TestBackup(t *testing.T) {
@@ -102,7 +88,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("the first copied %d of %d segments", first.Copied, first.Segments)
 	}
 	want := e.Inventory(t)
-	compare(t, restored(t, e, dest).Inventory(t), want)
+	snapshottest.Compare(t, restored(t, e, dest).Inventory(t), want)
 
 	// The catalog is not in its place yet, and the segments are.
 	e.Make(t, snapshottest.Caller, snapshot.StartRequest{}, map[int64]uint64{1: 101, 2: 102, 3: 103, 4: 104, 5: 105, 6: 106, 7: 107, 8: 108, 9: 109})
@@ -124,12 +110,12 @@ func TestBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(t, restored(t, e, dest).Inventory(t), want)
+	snapshottest.Compare(t, restored(t, e, dest).Inventory(t), want)
 
 	if err := os.WriteFile(dest.Catalog(), whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, restored(t, e, dest).Inventory(t), e.Inventory(t))
+	snapshottest.Compare(t, restored(t, e, dest).Inventory(t), e.Inventory(t))
 	if again := run(t, e, dest); again.Copied != 0 {
 		t.Errorf("with nothing new %d segments were copied", again.Copied)
 	}

@@ -58,20 +58,6 @@ func rebuildIn(t *testing.T, e *snapshottest.Env, o rebuild.Options) *rebuild.Re
 	return report
 }
 
-func compare(t *testing.T, got, want []string) {
-	t.Helper()
-	for _, line := range want {
-		if !slices.Contains(got, line) {
-			t.Errorf("lost:  %s", line)
-		}
-	}
-	for _, line := range got {
-		if !slices.Contains(want, line) {
-			t.Errorf("other: %s", line)
-		}
-	}
-}
-
 // All completed snapshots come back as they were, and none that was deleted.
 func TestRebuild(t *testing.T) {
 	e, want, pending := busy(t)
@@ -87,7 +73,7 @@ func TestRebuild(t *testing.T) {
 			t.Errorf("got %+v", report)
 		}
 		e.Restart(t)
-		compare(t, e.Inventory(t), want)
+		snapshottest.Compare(t, e.Inventory(t), want)
 		broken, err := e.Catalog.Violations(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +99,7 @@ func TestRebuild(t *testing.T) {
 	want = e.Inventory(t)
 	rebuildIn(t, e, rebuild.Options{})
 	e.Restart(t)
-	compare(t, e.Inventory(t), want)
+	snapshottest.Compare(t, e.Inventory(t), want)
 }
 
 // A lock is not over any sooner for the clock having been turned back.
@@ -195,7 +181,7 @@ func TestDamage(t *testing.T) {
 			}
 			e.Restart(t)
 			if report.Damaged == 0 && report.Incomplete == nil && report.Snapshots == 10 {
-				compare(t, e.Inventory(t), want)
+				snapshottest.Compare(t, e.Inventory(t), want)
 				return
 			}
 			// Nothing is other than it was: blocks are there or are not.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -197,6 +198,21 @@ func (e *Env) Inventory(t testing.TB) []string {
 		add(c.Account+" has tags", tags, err)
 	}
 	return lines
+}
+
+// Compare names what of one Inventory is not in the other.
+func Compare(t testing.TB, got, want []string) {
+	t.Helper()
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			t.Errorf("lost:  %s", line)
+		}
+	}
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			t.Errorf("other: %s", line)
+		}
+	}
 }
 
 // Blocks lists and reads a snapshot: a line for each block.
