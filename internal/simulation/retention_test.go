@@ -26,6 +26,17 @@ func (c *client) seize(keep func(*modelled) bool) *modelled {
 	return s
 }
 
+// release is end for who has seized the snapshot, and gives it back. Without an
+// answer it stays seized until the start finds out.
+func (c *client) release(s *modelled, err error, f func(m *model)) {
+	c.end(err, func(m *model, answered bool) {
+		if answered {
+			s.busy = false
+			f(m)
+		}
+	})
+}
+
 // remove deletes a snapshot.
 func (c *client) remove() {
 	s := c.seize(present)
@@ -38,11 +49,7 @@ func (c *client) remove() {
 	s.deleted.began, s.removed[0] = began, at
 	c.w.mu.Unlock()
 	err := c.w.node.service.Delete(c.ctx, caller, s.id)
-	c.end(err, func(m *model, answered bool) {
-		if !answered {
-			return // the start finds out
-		}
-		s.busy = false
+	c.release(s, err, func(m *model) {
 		switch {
 		case err == nil:
 			s.deleted.ended, s.deleted.acked, s.removed[1] = m.now(), true, time.Now()
@@ -71,11 +78,7 @@ func (c *client) restore() {
 	s.restoring = true
 	c.w.mu.Unlock()
 	_, err := c.w.node.service.Restore(c.ctx, caller, snapshot.RestoreRequest{SnapshotID: s.id})
-	c.end(err, func(m *model, answered bool) {
-		if !answered {
-			return
-		}
-		s.busy = false
+	c.release(s, err, func(m *model) {
 		switch {
 		case err == nil:
 			if at.After(s.removed[1].Add(c.w.bin + time.Millisecond)) {
@@ -106,11 +109,7 @@ func (c *client) lock() {
 	s.locked, s.unsure = time.Now().Add(day), true
 	c.w.mu.Unlock()
 	_, err := c.w.node.service.Lock(c.ctx, caller, snapshot.LockRequest{SnapshotID: s.id, Days: ptr(int64(1))})
-	c.end(err, func(m *model, answered bool) {
-		if !answered {
-			return
-		}
-		s.busy = false
+	c.release(s, err, func(m *model) {
 		switch {
 		case err == nil:
 			s.unsure = false
@@ -132,11 +131,7 @@ func (c *client) unlock() {
 	s.unsure = true
 	c.w.mu.Unlock()
 	err := c.w.node.service.Unlock(c.ctx, caller, snapshot.UnlockRequest{SnapshotID: s.id})
-	c.end(err, func(m *model, answered bool) {
-		if !answered {
-			return
-		}
-		s.busy = false
+	c.release(s, err, func(m *model) {
 		switch {
 		case err == nil:
 			s.locked, s.unsure = time.Time{}, false
