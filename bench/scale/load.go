@@ -110,11 +110,11 @@ func (l *loader) make(ctx context.Context) error {
 	if err := l.makeBlocks(ctx); err != nil {
 		return err
 	}
-	nodes := &nodeStore{store: l.node.store}
+	nodes := &nodeStore{NodeWriter: blockstore.NodeWriter{Store: l.node.store}}
 	for _, v := range l.size.volumes {
 		began := time.Now()
 		folded, err := blockmap.Fold(ctx, nodes, nodes, block.ID{}, v.entries(ctx))
-		if err := errors.Join(err, nodes.flush(ctx)); err != nil {
+		if err := errors.Join(err, nodes.Flush(ctx)); err != nil {
 			return err
 		}
 		id, err := l.completed(ctx, v.GiB, nil, snapshot.Map{Root: folded.Root, Blocks: v.Count})
@@ -190,7 +190,7 @@ type day struct {
 // parent.
 func (l *loader) makeLineage(ctx context.Context) error {
 	began := time.Now()
-	nodes := &nodeStore{store: l.node.store, kept: make(map[block.ID][]byte)}
+	nodes := &nodeStore{NodeWriter: blockstore.NodeWriter{Store: l.node.store}, kept: make(map[block.ID][]byte)}
 	one := func(index int64, n uint64) func(func(blockmap.Entry, error) bool) {
 		return func(yield func(blockmap.Entry, error) bool) {
 			yield(blockmap.Entry{Index: block.Index(index), ID: blockID(n % uint64(l.size.distinct))}, ctx.Err())
@@ -220,7 +220,7 @@ func (l *loader) makeLineage(ctx context.Context) error {
 			}
 		}
 	}
-	if err := nodes.flush(ctx); err != nil {
+	if err := nodes.Flush(ctx); err != nil {
 		return err
 	}
 	l.world.Last, l.world.Days = last.id, l.size.days

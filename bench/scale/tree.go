@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"iter"
@@ -57,10 +58,8 @@ func (v volume) entries(ctx context.Context) iter.Seq2[blockmap.Entry, error] {
 // A nodeStore takes the nodes of a fold and puts them into the segments. kept
 // holds those that it has to give back, if there is a map for them.
 type nodeStore struct {
-	store *blockstore.Store
-	kept  map[block.ID][]byte
-	nodes []blockstore.Node
-	size  int
+	blockstore.NodeWriter
+	kept map[block.ID][]byte
 }
 
 // ReadNode implements blockmap.Reader.
@@ -74,24 +73,10 @@ func (s *nodeStore) ReadNode(_ context.Context, id block.ID) ([]byte, error) {
 
 // WriteNode implements blockmap.Writer.
 func (s *nodeStore) WriteNode(ctx context.Context, id block.ID, encoded []byte) error {
-	n := blockstore.Node{ID: id, Data: append([]byte(nil), encoded...)}
 	if s.kept != nil {
-		s.kept[id] = n.Data
+		s.kept[id] = bytes.Clone(encoded)
 	}
-	s.nodes = append(s.nodes, n)
-	if s.size += n.Size(); s.size < blockstore.MaxNodes {
-		return nil
-	}
-	return s.flush(ctx)
-}
-
-func (s *nodeStore) flush(ctx context.Context) error {
-	if len(s.nodes) == 0 {
-		return nil
-	}
-	err := s.store.WriteNodes(ctx, s.nodes)
-	s.nodes, s.size = s.nodes[:0], 0
-	return err
+	return s.NodeWriter.WriteNode(ctx, id, encoded)
 }
 
 // A gathering is the index of a store that is loaded: it keeps the locations

@@ -1,9 +1,11 @@
 package blockstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 
 	"shale/internal/block"
 )
@@ -147,4 +149,34 @@ func (r Scan) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 // ReadVerified is Store.ReadVerified.
 func (r Scan) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
 	return r.store.readNodes(ctx, ids, func(block.ID, []byte) {})
+}
+
+// A NodeWriter gathers new map nodes into batches for a Store. It is for one
+// goroutine; what it has taken is durable after Flush.
+type NodeWriter struct {
+	Store *Store
+	nodes []Node
+	size  int
+}
+
+// WriteNode takes a copy of a node.
+func (w *NodeWriter) WriteNode(ctx context.Context, id block.ID, encoded []byte) error {
+	n := Node{ID: id, Data: bytes.Clone(encoded)}
+	w.nodes = append(w.nodes, n)
+	if w.size += n.Size(); w.size < MaxNodes {
+		return nil
+	}
+	return w.Flush(ctx)
+}
+
+// Flush makes the gathered nodes durable.
+func (w *NodeWriter) Flush(ctx context.Context) error {
+	if len(w.nodes) == 0 {
+		return nil
+	}
+	if err := w.Store.WriteNodes(ctx, w.nodes); err != nil {
+		return fmt.Errorf("store map nodes: %w", err)
+	}
+	w.nodes, w.size = w.nodes[:0], 0
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"hash"
 	"iter"
 
@@ -178,12 +177,12 @@ func (s *Service) foldMap(ctx context.Context, snap *Snapshot, w *written) (bloc
 			return blockmap.Folded{}, err
 		}
 	}
-	nodes := nodeWriter{store: s.store}
+	nodes := blockstore.NodeWriter{Store: s.store}
 	folded, err := blockmap.Fold(ctx, s.store, &nodes, snap.Base, w.entries(ctx, s.catalog, snap))
 	if err != nil {
 		return blockmap.Folded{}, err
 	}
-	return folded, nodes.flush(ctx)
+	return folded, nodes.Flush(ctx)
 }
 
 // written runs through the blocks written to a snapshot, counting and
@@ -222,33 +221,4 @@ func (w *written) entries(ctx context.Context, c Catalog, snap *Snapshot) iter.S
 			from = page[len(page)-1].Index + 1
 		}
 	}
-}
-
-// A nodeWriter gathers nodes into batches.
-type nodeWriter struct {
-	store *blockstore.Store
-	nodes []blockstore.Node
-	size  int
-}
-
-// WriteNode implements blockmap.Writer.
-func (w *nodeWriter) WriteNode(ctx context.Context, id block.ID, encoded []byte) error {
-	n := blockstore.Node{ID: id, Data: append([]byte(nil), encoded...)}
-	w.nodes = append(w.nodes, n)
-	if w.size += n.Size(); w.size < blockstore.MaxNodes {
-		return nil
-	}
-	return w.flush(ctx)
-}
-
-// flush makes the gathered nodes durable.
-func (w *nodeWriter) flush(ctx context.Context) error {
-	if len(w.nodes) == 0 {
-		return nil
-	}
-	if err := w.store.WriteNodes(ctx, w.nodes); err != nil {
-		return fmt.Errorf("store map nodes: %w", err)
-	}
-	w.nodes, w.size = w.nodes[:0], 0
-	return nil
 }
