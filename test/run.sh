@@ -18,7 +18,7 @@ go_test() {
   "$GOTESTSUM" --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile "$report/go.json" -- "$@"
   while read -r name; do
     not_run+=("$name")
-  done < <(sed -n 's/.*"Action":"skip","Package":"\([^"]*\)","Test":"\([^"]*\)".*/\1 \2/p' "$report/go.json" | sort -u)
+  done < <(sed -n 's/.*"Action":"skip","Package":"\([^"]*\)","Test":"\(.*\)","Elapsed".*/\1 \2/p' "$report/go.json" | sort -u)
 }
 
 echo "== beside the code"
