@@ -36,7 +36,7 @@ type Medium interface {
 	// place. Calls come one at a time. An error that is ErrFull left nothing
 	// behind; after any other the medium must not be written to again.
 	Append(ctx context.Context, size, reserve int64, build func(Place) [][]byte) (Place, error)
-	// ReadAtSource is ReadAt past every cache, for bytes that looked damaged.
+	// ReadAtSource is ReadAt past every cache, and keeps nothing in memory.
 	ReadAtSource(ctx context.Context, c ContainerID, p []byte, off int64) error
 	// Rotate ends the container that is appended to and begins another, empty
 	// one: its first place, durable. It is called as Append is, with its errors.

@@ -348,7 +348,7 @@ func (w *Walk) run(ctx context.Context, records []blockstore.Stored, from, to in
 		w.buf = make([]byte, max(length, maxRun))
 	}
 	all := w.buf[:length]
-	err := w.Medium.ReadOnce(ctx, records[0].Location.Container, all, from)
+	err := w.Medium.ReadAtSource(ctx, records[0].Location.Container, all, from)
 	if w.Report.Bytes += int64(length); ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -392,7 +392,7 @@ func (w *Walk) content(ctx context.Context, r *blockstore.Stored, stored []byte)
 // again reads a record alone, where it looked damaged, and believes it then.
 func (w *Walk) again(ctx context.Context, r *blockstore.Stored) error {
 	b := make([]byte, r.Location.Length)
-	err := w.Medium.ReadOnce(ctx, r.Location.Container, b, r.Location.Offset)
+	err := w.Medium.ReadAtSource(ctx, r.Location.Container, b, r.Location.Offset)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

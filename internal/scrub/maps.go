@@ -130,7 +130,7 @@ func (m *mapWalk) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 		} else if !unreadable(err) {
 			return nil, err
 		}
-		read = m.Medium.ReadOnce // once more, from the disk itself
+		read = m.Medium.ReadAtSource // once more, from the disk itself
 	}
 	if moved, lost := m.moved(ctx, &r); moved || lost != nil {
 		return nil, errors.Join(errMoved, lost)

@@ -56,8 +56,8 @@ type Catalog interface {
 type Medium interface {
 	ReadAt(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error
 	First(ctx context.Context, c blockstore.ContainerID) (blockstore.Place, error)
-	// ReadOnce reads from the disk itself and keeps nothing in memory.
-	ReadOnce(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error
+	// ReadAtSource is ReadAt past every cache, and keeps nothing in memory.
+	ReadAtSource(ctx context.Context, c blockstore.ContainerID, p []byte, off int64) error
 	// Inspect says what is wrong with a container as a whole.
 	Inspect(c blockstore.ContainerID, committed int64) error
 }

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"unsafe"
@@ -144,4 +145,42 @@ func align(pieces [][]byte) (aligned [][]byte, done func()) {
 			chunks.Put(c)
 		}
 	}
+}
+
+// ReadSource implements File.
+func (f *file) ReadSource(p []byte, off int64) (int, error) {
+	direct, err := os.OpenFile(f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil { // its name is gone, or the file system cannot do it
+		return f.readForgotten(p, off)
+	}
+	defer direct.Close()
+	c := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(c)
+	for done := 0; done < len(p); {
+		skip := (off + int64(done)) % PageSize
+		want := min(chunkSize, (skip+int64(len(p)-done)+PageSize-1)/PageSize*PageSize)
+		n, err := unix.Pread(int(direct.Fd()), c[:want], off+int64(done)-skip)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EINVAL: // other disks may be stricter
+			return f.readForgotten(p, off)
+		case err != nil:
+			return done, &os.PathError{Op: "read", Path: f.Name(), Err: err}
+		}
+		done += copy(p[done:], c[min(skip, int64(n)):n])
+		if int64(n) < want && done < len(p) {
+			return done, io.EOF
+		}
+	}
+	return len(p), nil
+}
+
+// readForgotten reads after it has asked the kernel to drop what it has in
+// memory, which it does with whole folios only, of up to 2 MiB.
+func (f *file) readForgotten(p []byte, off int64) (int, error) {
+	const folio = 2 << 20
+	from, to := off/folio*folio, (off+int64(len(p))+folio-1)/folio*folio
+	_ = unix.Fadvise(int(f.Fd()), from, to-from, unix.FADV_DONTNEED) // advice only
+	return f.ReadAt(p, off)
 }

@@ -50,10 +50,9 @@ type File interface {
 	Truncate(size int64) error
 	// Size is the length in bytes.
 	Size() (int64, error)
-	// Forget drops the file's synced pages from the page cache, those in full
-	// that the range begins and ends in, so that the next read comes from the
-	// disk itself. It is advice and never fails.
-	Forget(off, length int64)
+	// ReadSource is ReadAt past the page cache: what it gives comes from the disk
+	// itself, as far as the file system can do that, and stays nowhere.
+	ReadSource(p []byte, off int64) (int, error)
 	Close() error
 }
 
@@ -177,12 +176,4 @@ func (f *file) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-func (f *file) Forget(off, length int64) {
-	// The kernel leaves pages alone of which the range has a part only.
-	page := int64(os.Getpagesize())
-	end := (off + length + page - 1) / page * page
-	off = off / page * page
-	_ = unix.Fadvise(int(f.Fd()), off, end-off, unix.FADV_DONTNEED) // advice only
 }

@@ -113,8 +113,7 @@ func readAt(h *handles, c blockstore.ContainerID, p []byte, off int64) error {
 // readAtSource is readAt past the page cache.
 func readAtSource(h *handles, c blockstore.ContainerID, p []byte, off int64) error {
 	return h.use(c, func(f vfs.File) error {
-		f.Forget(off, int64(len(p)))
-		_, err := f.ReadAt(p, off)
+		_, err := f.ReadSource(p, off)
 		return err
 	})
 }

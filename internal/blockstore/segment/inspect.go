@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,17 +21,6 @@ func OpenReadOnly(folder vfs.FS, id [16]byte) (*Store, error) {
 	s := &Store{fs: folder, id: id, log: slog.New(slog.DiscardHandler), maxSize: MaxSize}
 	s.files.init(folder)
 	return s, nil
-}
-
-// ReadOnce is ReadAtSource for bytes that nobody will ask for again soon: it
-// comes from the disk itself, and leaves nothing in the page cache.
-func (s *Store) ReadOnce(_ context.Context, c blockstore.ContainerID, p []byte, off int64) error {
-	return s.files.use(c, func(f vfs.File) error {
-		f.Forget(off, int64(len(p)))
-		_, err := f.ReadAt(p, off)
-		f.Forget(off, int64(len(p)))
-		return err
-	})
 }
 
 // Inspect checks that the segment is there, at least as long as what was

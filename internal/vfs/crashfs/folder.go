@@ -80,8 +80,11 @@ func (f file) Truncate(size int64) error { return f.n.truncate(size) }
 // Size implements vfs.File.
 func (f file) Size() (int64, error) { return f.n.size(), nil }
 
-// Forget implements vfs.File.
-func (f file) Forget(off, length int64) { f.n.forget(off, length) }
+// ReadSource implements vfs.File.
+func (f file) ReadSource(p []byte, off int64) (int, error) {
+	f.n.forget(off, int64(len(p)))
+	return f.n.readAt(p, off)
+}
 
 // Close implements vfs.File.
 func (f file) Close() error { return nil }

@@ -129,6 +129,13 @@ func (e *errorFile) ReadAt(p []byte, off int64) (int, error) {
 	return e.File.ReadAt(p, off)
 }
 
+func (e *errorFile) ReadSource(p []byte, off int64) (int, error) {
+	if err := e.fs.check(Read, e.name); err != nil {
+		return 0, err
+	}
+	return e.File.ReadSource(p, off)
+}
+
 func (e *errorFile) WriteAt(pieces [][]byte, off int64) error {
 	if err := e.fs.check(Write, e.name); err != nil {
 		return err
