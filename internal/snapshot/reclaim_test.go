@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
@@ -405,4 +406,37 @@ func TestReclaimWaitsForHolds(t *testing.T) {
 	hold.Release() // as translate may
 	f.run(y.Barrier, y.Mark, y.Sweep)
 	f.holds(id, blocks)
+}
+
+// What is in the recycle bin is kept, as it can be restored; and what was
+// deleted until a manifest says so, as a rebuild would restore it. Guards: state
+// 7 and manifests_due in catalog.held.
+func TestReclaimKeeps(t *testing.T) {
+	f := newFixture(t)
+	f.BinTime = time.Hour
+	f.Restart(t)
+	blocks := map[int64][]byte{0: data(1), 1000: data(2)}
+	id := f.stored("", blocks)
+	f.remove(id)
+	f.cycle()
+	f.cycle()
+	if _, err := f.Service.Restore(t.Context(), caller, snapshot.RestoreRequest{SnapshotID: id}); err != nil {
+		t.Fatal(err)
+	}
+	f.holds(id, blocks)
+
+	root := f.root(id)
+	// A crash comes between this and the manifest.
+	if done, err := f.Catalog.Delete(t.Context(), caller.Account, caller.Region, id, 0); !done || err != nil {
+		t.Fatalf("delete: %v, %v", done, err)
+	}
+	f.cycle()
+	f.cycle()
+	if _, found, err := f.Catalog.Locate(t.Context(), root); !found || err != nil {
+		t.Fatalf("the map of what a rebuild would bring back: %v, %v", found, err)
+	}
+	f.Settle(t)
+	f.cycle()
+	f.cycle()
+	f.empty(1)
 }
