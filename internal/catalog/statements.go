@@ -37,8 +37,9 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 				nonce = excluded.nonce, sealed = excluded.sealed, damaged = 0, generation = excluded.generation, condemned = 0
 			WHERE records.damaged = 1 OR records.condemned <> 0`},
 		{&s.moveRecord, writer, `UPDATE records SET container = ?, pos = ? WHERE id = ? AND container = ? AND pos = ? AND damaged = 0`},
+		// What is condemned counts as not stored, and so is not named.
 		{&s.renew, writer, `UPDATE records SET generation = (SELECT generation FROM reclaim)
-			WHERE id = ? AND generation < (SELECT generation FROM reclaim)`},
+			WHERE id = ? AND condemned = 0 AND generation < (SELECT generation FROM reclaim)`},
 		// An accepted write restarts the inactivity timer, which copies have
 		// none of. Spec: ebs-direct §5.2.
 		{&s.touch, writer, `UPDATE snapshots SET deadline_ms = ?1 + timeout_ms 

@@ -184,6 +184,39 @@ func TestRaceHitOnCondemned(t *testing.T) {
 	}
 }
 
+// A hit that is refused, as its record is condemned, leaves that as it was, and
+// the catalog as shale check has it, whether or not the write comes back.
+func TestRefusedHit(t *testing.T) {
+	f := newFixture(t)
+	blocks := map[int64][]byte{7: data(9)}
+	first := f.stored("", blocks)
+	root := f.root(first)
+	f.remove(first)
+	f.cycle()
+	snap, _, err := f.Catalog.Snapshot(t.Context(), f.start(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := f.Catalog.Commit(t.Context(), &blockstore.Commit{
+		Refs: []blockstore.Ref{{Snapshot: snap.Key, Index: 7, ID: block.ID(digest(data(9))), Hit: true}},
+	})
+	if err != nil || !errors.Is(verdicts[0], blockstore.ErrMissed) {
+		t.Fatalf("a hit on what is condemned: got %v, %v", verdicts, err)
+	}
+	if found, err := f.Catalog.Renew(t.Context(), []block.ID{root}); err != nil || found[0] {
+		t.Fatalf("a map node that is condemned: found %v, %v", found, err)
+	}
+	findings, err := f.Catalog.Violations(t.Context())
+	for i := range findings {
+		if findings[i].Invariant != 3 { // of what only a server makes
+			t.Errorf("invariant %d: %v", findings[i].Invariant, &findings[i])
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // elemental-lf/benji#119: two clean-ups at once, of which the older has marked
 // before a write that the younger counts. Guard: ErrSuperseded in CarryOut.
 func TestRaceTwoCleanups(t *testing.T) {
