@@ -174,10 +174,11 @@ func anonymized(seen string) string {
 // The power goes before every operation of the script, and the store opens
 // again with all that was acknowledged and nothing that was not asked for: what
 // is seen is what was seen before the step or after it. It also opens a second
-// time, and completes what was open. So it does if the process is killed there,
+// time, completes what was open, has all invariants, and loses nothing in two
+// cycles of reclaiming. So it does if the process is killed there,
 // and if the power goes again in the start after it.
 func TestCrashAtEveryPoint(t *testing.T) {
-	c := newCampaign(t, 61)
+	c := newCampaign(t, 151)
 	w := newWorld(t)
 	t.Cleanup(w.discard)
 	var moments []moment
@@ -225,6 +226,10 @@ func TestCrashAtEveryPoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.checkFinals(t, seen)
+	if f := w.freed; f.Removed == 0 || f.Relocated == 0 || f.Dropped == 0 {
+		t.Errorf("%d records removed, %d copied, %d segments dropped: want some of each", f.Removed, f.Relocated, f.Dropped)
+	}
+	t.Logf("%d records removed, %d copied, %d segments dropped", w.freed.Removed, w.freed.Relocated, w.freed.Dropped)
 	t.Logf("%d points, %d tried, %d states, %v", points, tried, states, time.Since(begun).Round(time.Second))
 }
 
@@ -232,11 +237,23 @@ func TestCrashAtEveryPoint(t *testing.T) {
 // the crash is tried: each is as many states as the start has operations.
 const recoveries = 31
 
-// recovers opens the world, which must be as the passage allows, and does it
-// again.
+// recovers opens the world, which must be as the passage allows, does it again,
+// and reclaims.
 func (p *passage) recovers(t *testing.T, w *world, acknowledged bool) error {
 	t.Helper()
 	defer w.discard()
+	if err := p.opens(t, w, acknowledged); err != nil {
+		return err
+	}
+	if err := w.reclaimed(t.Context()); err != nil {
+		return fmt.Errorf("after two cycles of reclaiming: %w", err)
+	}
+	return w.close()
+}
+
+// opens opens the world twice, and completes what is open.
+func (p *passage) opens(t *testing.T, w *world, acknowledged bool) error {
+	t.Helper()
 	if err := w.open(t.Context()); err != nil {
 		return fmt.Errorf("the store does not open: %w", err)
 	}
@@ -259,7 +276,10 @@ func (p *passage) recovers(t *testing.T, w *world, acknowledged bool) error {
 	if _, err := w.finish(t.Context()); err != nil {
 		return fmt.Errorf("what was open cannot be completed: %w", err)
 	}
-	return w.close()
+	if err := w.sound(t.Context()); err != nil {
+		return fmt.Errorf("not all is as it has to be: %w", err)
+	}
+	return nil
 }
 
 // survivesTwice opens the world after the process was killed. Then, with nothing
@@ -308,7 +328,10 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 	for _, m := range second {
 		for _, disk := range m.disks {
 			states++
-			if err := p.recovers(t, w.on(disk), false); err != nil {
+			found := w.on(disk)
+			err := p.opens(t, found, false)
+			found.discard()
+			if err != nil {
 				return states, fmt.Errorf("and another in the start, before %v: %w", m.op, err)
 			}
 		}
@@ -322,7 +345,7 @@ func (p *passage) recoversAgain(t *testing.T, c campaign, w *world) (states int,
 // on to be seen; after a restart, and a crash, all is there that was
 // acknowledged.
 func TestErrorAtEveryPoint(t *testing.T) {
-	everyPoint(t, newCampaign(t, 41), func(crashfs.Op) bool { return true }, "with an error in", (*passage).failing)
+	everyPoint(t, newCampaign(t, 89), func(crashfs.Op) bool { return true }, "with an error in", (*passage).failing)
 }
 
 // everyPoint goes through the script and tries it again with something amiss in
@@ -472,7 +495,7 @@ func final(op crashfs.Op) bool {
 // step is refused as such, or needs none; what can be seen stays as it is; with
 // space again the same step is done, without a restart.
 func TestFullDiskAtEveryPoint(t *testing.T) {
-	everyPoint(t, newCampaign(t, 17), func(op crashfs.Op) bool { return op.Grows }, "full from here on:", (*passage).full)
+	everyPoint(t, newCampaign(t, 37), func(op crashfs.Op) bool { return op.Grows }, "full from here on:", (*passage).full)
 }
 
 func (p *passage) full(t *testing.T, c campaign, at crashfs.Op) (refused bool, err error) {

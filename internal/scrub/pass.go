@@ -94,7 +94,7 @@ func (b *Background) Stats() *Stats { return &b.stats }
 func (b *Background) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		rest := lookAgain
-		if err := b.step(ctx); err != nil && ctx.Err() == nil {
+		if err := b.Step(ctx); err != nil && ctx.Err() == nil {
 			b.Logger.ErrorContext(ctx, "scrub was interrupted, and goes on later", "err", err)
 			rest = retryRest
 		}
@@ -105,8 +105,9 @@ func (b *Background) Run(ctx context.Context) {
 	}
 }
 
-// step goes on with the pass in progress, or begins one if it is due.
-func (b *Background) step(ctx context.Context) error {
+// Step is what Run does at a time: it goes on with the pass in progress, to its
+// end, or begins one if it is due.
+func (b *Background) Step(ctx context.Context) error {
 	p, err := b.Catalog.Scrubbed(ctx)
 	if err != nil {
 		return err
