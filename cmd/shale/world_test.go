@@ -469,12 +469,26 @@ func (w *world) sound(ctx context.Context) error {
 	return err
 }
 
+// completes completes what is open, which leaves all as it has to be.
+func (w *world) completes(ctx context.Context) error {
+	if _, err := w.finish(ctx); err != nil {
+		return fmt.Errorf("what was open cannot be completed: %w", err)
+	}
+	if err := w.sound(ctx); err != nil {
+		return fmt.Errorf("not all is as it has to be: %w", err)
+	}
+	return nil
+}
+
 // reclaimed runs two cycles, so that what one condemns is removed, and sees that
 // nothing is missing.
 func (w *world) reclaimed(ctx context.Context) error {
 	before, err := w.look(ctx)
 	if err != nil {
 		return err
+	}
+	if err := w.sound(ctx); err != nil {
+		return fmt.Errorf("before them: %w", err)
 	}
 	for range 2 {
 		if _, err := w.node.collector.Cycle(ctx); err != nil {
