@@ -275,14 +275,17 @@ func (w *world) finish() error {
 	w.disk.SetFree(-1)
 	w.forgive()
 	w.setKeys(true)
-	if w.node.service.Ready() != nil {
-		if err := w.crash(); err != nil {
-			return err
-		}
-	}
 	w.stopping.Store(true)
 	for w.s.step() {
 		progress.Add(1)
+	}
+	if w.node.service.Ready() != nil { // which a fault from before may show now only
+		if err := w.crash(); err != nil {
+			return err
+		}
+		for w.s.step() {
+			progress.Add(1)
+		}
 	}
 	if err := w.violation(); err != nil {
 		return err
