@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -197,6 +199,9 @@ func (f *folder) markLost(ctx context.Context) error {
 
 // openOther opens the store to heal from.
 func (c *scrubCmd) openOther(ctx context.Context) (*folder, error) {
+	if _, err := os.Stat(filepath.Join(c.From, "segments")); err != nil {
+		return nil, fmt.Errorf("--from: %s is no data folder to heal from: %w", c.From, err)
+	}
 	err := datadir.CheckHere(c.From)
 	if err == nil {
 		var f *folder
