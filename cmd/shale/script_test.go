@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 //	server DIR [FLAGS]     starts a server on DIR; sets $server to its address
 //	                       and the environment as `shale env` would
 //	restart DIR            kills that server at once and starts it again
-//	stop                   ends that server as SIGTERM does
+//	halt                   ends that server as SIGTERM does
 //	spoil DIR FILE INDEX   flips a bit of the block of the image, where it lies in
 //	                       a segment of the data folder
 //	image FILE BYTES [INDEX=SEED …]
@@ -53,10 +53,12 @@ func TestScript(t *testing.T) {
 			env.Values[serverKey{}] = new(*exec.Cmd)
 			return nil
 		},
+		// None may have the name of a command of testscript's own, which would be
+		// run in its place: stop ends a script as passed.
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":  startServer,
 			"restart": restartServer,
-			"stop":    stopServer,
+			"halt":    stopServer,
 			"spoil":   spoilBlock,
 			"image":   makeImage,
 			"keep":    keepOutput,
@@ -94,7 +96,7 @@ func restartServer(ts *testscript.TestScript, neg bool, args []string) {
 
 func stopServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
-		ts.Fatalf("usage: stop")
+		ts.Fatalf("usage: halt")
 	}
 	running := *ts.Value(serverKey{}).(**exec.Cmd)
 	ts.Check(errors.Join(running.Process.Signal(syscall.SIGTERM), running.Wait()))
