@@ -319,7 +319,7 @@ def test_awscli(aws, fresh, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "1 KMS keys" in done.stdout and "--root-key-file" in done.stderr
+    assert ": 1 KMS key" in done.stdout and "--root-key-file" in done.stderr
     with pytest.raises(RuntimeError, match="keys/root"):
         fresh.start()
     fresh.flags += ("--root-key-file", str(new))
