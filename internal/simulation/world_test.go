@@ -275,17 +275,18 @@ func (w *world) finish() error {
 	w.disk.SetFree(-1)
 	w.forgive()
 	w.setKeys(true)
-	w.stopping.Store(true)
-	for w.s.step() {
-		progress.Add(1)
+	settle := func() {
+		w.stopping.Store(true)
+		for w.s.step() {
+			progress.Add(1)
+		}
 	}
+	settle()
 	if w.node.service.Ready() != nil { // which a fault from before may show now only
 		if err := w.crash(); err != nil {
 			return err
 		}
-		for w.s.step() {
-			progress.Add(1)
-		}
+		settle()
 	}
 	if err := w.violation(); err != nil {
 		return err
