@@ -33,9 +33,9 @@ func (b *bench) measureEncrypted(ctx context.Context) error {
 		if err := b.shale.seal(ctx, d); err != nil {
 			return err
 		}
-		if _, err := b.shale.read(ctx, b.source, d, order, d.all(), connections); err != nil { // into the page cache
-			return err
-		}
+	}
+	if err := b.bringIn(); err != nil {
+		return err
 	}
 	onSealed, onPlain, err = takeTurns(n, &sealed, &plain, func(d *dataset, over span) (run, error) {
 		return b.shale.read(ctx, b.source, d, order, over, connections)

@@ -65,7 +65,7 @@ func (b *bench) measureImage(ctx context.Context) error {
 		return err
 	}
 	order := rand.Perm(d.blocks)
-	if _, err := b.shale.read(ctx, b.source, &d, order, d.all(), connections); err != nil { // into the page cache
+	if err := b.bringIn(); err != nil {
 		return err
 	}
 	var blocks run

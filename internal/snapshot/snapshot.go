@@ -12,6 +12,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/domain"
+	"shale/internal/policy"
 )
 
 // A State is where a snapshot stands. Spec: ebs-direct §5.1.
@@ -50,6 +51,9 @@ type Tag struct{ Key, Value string }
 type Caller struct {
 	Account string // 12 digits
 	Region  string
+	// By is who of the account asks; nil for the account itself, whom no policy
+	// binds.
+	By *policy.Subject
 }
 
 // A Snapshot is an image of a volume, as the catalog knows it.

@@ -23,7 +23,7 @@ func (p *player) keyCommand(verb, name string, args []string) error {
 	case "key":
 		return p.makeKey(name, args)
 	case "default-key":
-		k, err := provider.Key(ctx, kms.Caller(snapshottest.Caller), kms.DefaultKeyAlias, kms.DescribeKey)
+		k, err := provider.Key(ctx, kms.Caller{Account: snapshottest.Caller.Account, Region: snapshottest.Caller.Region}, kms.DefaultKeyAlias, kms.DescribeKey)
 		p.vars[name] = k.ARN
 		return err
 	case "disable":

@@ -1,0 +1,84 @@
+// Package policy decides who may do what, in the language of AWS's Identity and
+// Access Management: it reads policies and judges requests by them. It knows no
+// users and no snapshots; whoever has those describes them to it.
+//
+// Source: IAM User Guide, Policy evaluation logic; IAM JSON policy elements
+// reference. Spec: ebs-direct §11.
+package policy
+
+import "fmt"
+
+// A Principal is who may ask: an account itself (its root user), a user of it,
+// or a session of a role. It is immutable, and safe for concurrent use.
+type Principal struct {
+	Account string // 12 digits
+	ARN     string // arn:aws:iam::123456789012:user/alice
+	// ID is AWS's aws:userid: the account of a root user, AIDA… of a user,
+	// AROA…:session of a session.
+	ID   string
+	Kind Kind
+	Name string // of a user, aws:username; empty for others
+	// Policies are those attached to a user or role. An account needs none.
+	Policies []*Policy
+	// Session are the policies that were passed when a session was begun, by
+	// which it is bound besides; nil if there were none.
+	Session []*Policy
+}
+
+// A Kind is what sort of principal one is, as in aws:PrincipalType.
+type Kind string
+
+// The kinds of principals.
+const (
+	Account     Kind = "Account"
+	User        Kind = "User"
+	AssumedRole Kind = "AssumedRole"
+)
+
+// A Subject is a Principal at one moment: who sent a request, and what of the
+// request itself policies ask about (aws:SourceIp, aws:CurrentTime,
+// aws:SecureTransport and the like). The nil Subject is the account itself at
+// work: nothing restrains it.
+type Subject struct {
+	*Principal
+	// Global gives the values of the condition keys that every request has.
+	// Names are in lower case. nil if the request has none of that name.
+	Global func(key string) []string
+}
+
+// A Request is one action on one resource, to be judged.
+type Request struct {
+	Action   string // ebs:PutSnapshotBlock
+	Resource string // an ARN
+	// Keys gives the values of a condition key that belongs to this action or
+	// resource, and whether the request has it at all. Names are in lower case
+	// up to a slash, and as the policy spells them after it: ebs:volumesize,
+	// aws:resourcetag/Team. It is only asked for keys that a policy names. An
+	// error means that it cannot be known now, and decides nothing. nil if
+	// there are none.
+	Keys func(key string) (values []string, ok bool, err error)
+}
+
+// A Denied says that a principal may not do something, in AWS's words.
+type Denied struct {
+	Principal string // ARN
+	Action    string
+	Resource  string
+	Why       string // because …
+}
+
+func (d *Denied) Error() string {
+	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s because %s", d.Principal, d.Action, d.Resource, d.Why)
+}
+
+// Authorize decides the request: nil if the subject may, a *Denied if not, or
+// the error of what had to be known for it.
+func (s *Subject) Authorize(r Request) error {
+	if s == nil || s.Kind == Account && s.Session == nil {
+		return nil
+	}
+	return &Denied{s.ARN, r.Action, r.Resource, "no identity-based policy allows the " + r.Action + " action"}
+}
+
+// A Policy is a policy that was understood, whole.
+type Policy struct{}
