@@ -6,7 +6,11 @@
 // reference. Spec: ebs-direct §11.
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
 
 // A Principal is who may ask: an account itself (its root user), a user of it,
 // or a session of a role. It is immutable, and safe for concurrent use.
@@ -35,15 +39,20 @@ const (
 	AssumedRole Kind = "AssumedRole"
 )
 
-// A Subject is a Principal at one moment: who sent a request, and what of the
-// request itself policies ask about (aws:SourceIp, aws:CurrentTime,
-// aws:SecureTransport and the like). The nil Subject is the account itself at
-// work: nothing restrains it.
+// An Environment is what policies ask about of a request whatever its action.
+type Environment struct {
+	Time      time.Time  // aws:CurrentTime, aws:EpochTime, by the service's clock
+	SourceIP  netip.Addr // aws:SourceIp; the zero Addr if there is none
+	Secure    bool       // aws:SecureTransport
+	UserAgent string     // aws:UserAgent
+	Region    string     // aws:RequestedRegion
+}
+
+// A Subject is a Principal at one moment. The nil Subject is the server itself
+// at work: nothing restrains it.
 type Subject struct {
 	*Principal
-	// Global gives the values of the condition keys that every request has.
-	// Names are in lower case. nil if the request has none of that name.
-	Global func(key string) []string
+	Environment
 }
 
 // A Request is one action on one resource, to be judged.
@@ -64,20 +73,20 @@ type Denied struct {
 	Principal string // ARN
 	Action    string
 	Resource  string
-	Why       string // because …
+	Why       string // because …, with …
 }
 
 func (d *Denied) Error() string {
-	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s because %s", d.Principal, d.Action, d.Resource, d.Why)
+	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s %s", d.Principal, d.Action, d.Resource, d.Why)
 }
 
-// Authorize decides the request: nil if the subject may, a *Denied if not, or
-// the error of what had to be known for it.
+// Authorize decides the request by the subject's own policies: nil if it may, a
+// *Denied if not, or the error of what had to be known for it.
 func (s *Subject) Authorize(r Request) error {
 	if s == nil || s.Kind == Account && s.Session == nil {
 		return nil
 	}
-	return &Denied{s.ARN, r.Action, r.Resource, "no identity-based policy allows the " + r.Action + " action"}
+	return &Denied{s.ARN, r.Action, r.Resource, "because no identity-based policy allows the " + r.Action + " action"}
 }
 
 // A Policy is a policy that was understood, whole.
