@@ -89,9 +89,9 @@ func (e *UnknownError) Unwrap() []error { return []error{e.Commit, e.Asking} }
 // A postgres is a database of a PostgreSQL server.
 //
 // Its writer is one connection, so transactions of this process never overlap.
-// Those of two servers do not either: each begins by reading the epoch that the
-// server made when it started, FOR SHARE, and a later start, which raises the
-// epoch, waits for those that have and ends those that come. So READ COMMITTED
+// Those of two servers do not either: each begins by leaving its mark in the row
+// with the epoch that the server made when it started, and a later start, which
+// raises the epoch, waits for those that have and ends those that come. So READ COMMITTED
 // is enough. That two servers do not alternate is for a lock of the session,
 // which keeps the second out while the first is alive; safety does not rest on
 // it. Other processes add and remove accounts and tokens only, whose keys are
@@ -263,7 +263,7 @@ func (p *postgres) take(ctx context.Context, writer *sql.DB) error {
 	}
 	// It waits for a transaction of the predecessor; none of its comes after.
 	var epoch int64
-	if err := writer.QueryRowContext(ctx, `UPDATE writer SET epoch = epoch + 1 RETURNING epoch`).Scan(&epoch); err != nil {
+	if err := writer.QueryRowContext(ctx, `UPDATE writer SET epoch = epoch + 1, last_mark = mark, mark = 0 RETURNING epoch`).Scan(&epoch); err != nil {
 		return err
 	}
 	p.epoch.Store(epoch)

@@ -110,21 +110,23 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 }
 
 // BeginTx implements driver.ConnBeginTx. A transaction of the server's begins
-// with a look at the epoch, in the same round trip.
+// with its mark, which only whoever has the epoch can leave, in the same round
+// trip.
 func (s *session) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	epoch := s.postgres.epoch.Load()
 	if !s.writes || epoch == 0 {
 		return s.Conn.BeginTx(ctx, o)
 	}
 	results, err := s.Conn.Conn().PgConn().Exec(ctx,
-		fmt.Sprintf("BEGIN; SELECT pg_current_xact_id() FROM writer WHERE epoch = %d FOR SHARE", epoch)).ReadAll()
+		fmt.Sprintf("BEGIN; UPDATE writer SET mark = mark + 1 WHERE epoch = %d RETURNING mark", epoch)).ReadAll()
 	if s.Conn.Conn().IsClosed() { // and nothing has happened: another connection may do
 		return nil, driver.ErrBadConn
 	}
-	t := &transaction{session: s}
+	t := &transaction{session: s, epoch: epoch}
 	if err == nil && len(results) == 2 && len(results[1].Rows) == 1 {
-		t.id = string(results[1].Rows[0][0])
-		return t, nil
+		if t.mark, err = strconv.ParseInt(string(results[1].Rows[0][0]), 10, 64); err == nil {
+			return t, nil
+		}
 	}
 	if err == nil {
 		err = &ReplacedError{s.postgres.name}
@@ -132,10 +134,13 @@ func (s *session) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, e
 	return nil, errors.Join(err, t.Rollback())
 }
 
-// A transaction is one of the server's.
+// A transaction is one of the server's. Its mark is what the row of writer has
+// if, and only if, it is the last one that was committed in its epoch. (Its
+// number in PostgreSQL would not do: after a crash that has lost a transaction
+// the number is given to another.)
 type transaction struct {
-	session *session
-	id      string // PostgreSQL's number of it
+	session     *session
+	epoch, mark int64
 }
 
 // endTime bounds COMMIT and ROLLBACK.
@@ -162,23 +167,23 @@ func (t *transaction) Commit() error {
 	if err == nil {
 		err = pgx.ErrTxCommitRollback
 	}
-	return t.session.postgres.settle(t.id, err)
+	return t.session.postgres.settle(t, err)
 }
 
 // settle finds out what became of a transaction whose commit failed with the
 // cause, waiting for the database to be back if it has to.
-func (p *postgres) settle(id string, cause error) error {
+func (p *postgres) settle(t *transaction, cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settleTime)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		status, err := p.status(ctx, id)
+		committed, err := p.committed(ctx, t)
 		switch {
-		case err == nil && status == "committed":
+		case err == nil && committed:
 			return nil
-		case err == nil && status == "aborted":
-			return fmt.Errorf("%w: %w", blockstore.ErrRolledBack, cause)
 		case err == nil:
-			err = fmt.Errorf("transaction %s is %q", id, status)
+			return fmt.Errorf("%w: %w", blockstore.ErrRolledBack, cause)
+		case errors.Is(err, errForgotten):
+			return &UnknownError{cause, err}
 		}
 		select {
 		case <-ctx.Done():
@@ -188,16 +193,29 @@ func (p *postgres) settle(id string, cause error) error {
 	}
 }
 
-// status asks, over a connection of its own, what became of a transaction:
-// "committed", "aborted" (or cut off by a crash), "in progress".
-func (p *postgres) status(ctx context.Context, id string) (status string, err error) {
+// errForgotten says that two servers or more have taken over since.
+var errForgotten = errors.New("the database does not know it any more")
+
+// committed asks, over a connection of its own, whether a transaction that has
+// ended, or is ending, was committed. FOR UPDATE waits for its end. No other of
+// the epoch has begun since, for there is one writer and it waits for the answer.
+func (p *postgres) committed(ctx context.Context, t *transaction) (bool, error) {
 	conn, err := pgx.ConnectConfig(ctx, p.config)
 	if err != nil {
-		return "", err
+		return false, err
 	}
 	defer conn.Close(ctx)
-	err = conn.QueryRow(ctx, `SELECT coalesce(pg_xact_status($1::text::xid8), 'forgotten')`, id).Scan(&status)
-	return status, err
+	var epoch, mark, last int64
+	if err := conn.QueryRow(ctx, `SELECT epoch, mark, last_mark FROM writer FOR UPDATE`).Scan(&epoch, &mark, &last); err != nil {
+		return false, err
+	}
+	switch epoch {
+	case t.epoch:
+		return mark == t.mark, nil
+	case t.epoch + 1:
+		return last == t.mark, nil
+	}
+	return false, errForgotten
 }
 
 // A statement is one that is prepared.
