@@ -22,6 +22,12 @@ type Principal struct {
 	ID   string
 	Kind Kind
 	Name string // of a user, aws:username; empty for others
+	// Role is the ARN of the role of a session, which is its aws:PrincipalArn;
+	// empty for others.
+	Role string
+	// Issued is when the temporary credentials in use were made,
+	// aws:TokenIssueTime; zero if they are lasting ones.
+	Issued time.Time
 	// Policies are those attached to a user or role. An account needs none.
 	Policies []*Policy
 	// Session are the policies that were passed when a session was begun, by
@@ -60,11 +66,12 @@ type Request struct {
 	Action   string // ebs:PutSnapshotBlock
 	Resource string // an ARN
 	// Keys gives the values of a condition key that belongs to this action or
-	// resource, and whether the request has it at all. Names are in lower case
-	// up to a slash, and as the policy spells them after it: ebs:volumesize,
-	// aws:resourcetag/Team. It is only asked for keys that a policy names. An
-	// error means that it cannot be known now, and decides nothing. nil if
-	// there are none.
+	// resource, and whether the request has it at all; no values are no key.
+	// Names are in lower case up to a slash: ebs:volumesize. After it stands what
+	// the policy says, aws:resourcetag/Team; in IAM, this is the tag of that key
+	// in whatever case, team too. It is only asked for keys that a policy names,
+	// and once for each. An error means that it cannot be known now, and decides
+	// nothing. nil if there are none.
 	Keys func(key string) (values []string, ok bool, err error)
 }
 
@@ -79,15 +86,3 @@ type Denied struct {
 func (d *Denied) Error() string {
 	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s %s", d.Principal, d.Action, d.Resource, d.Why)
 }
-
-// Authorize decides the request by the subject's own policies: nil if it may, a
-// *Denied if not, or the error of what had to be known for it.
-func (s *Subject) Authorize(r Request) error {
-	if s == nil || s.Kind == Account && s.Session == nil {
-		return nil
-	}
-	return &Denied{s.ARN, r.Action, r.Resource, "because no identity-based policy allows the " + r.Action + " action"}
-}
-
-// A Policy is a policy that was understood, whole.
-type Policy struct{}
