@@ -2,13 +2,14 @@ package policy
 
 import (
 	"strings"
+	"unique"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A condition compares a key of the request with values of the policy.
 type condition struct {
-	key string
+	key unique.Handle[string]
 	operator
 	values values
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 )
 
 var conditionKey = regexp.MustCompile(`^[A-Za-z0-9-]+:[^\x00-\x1f]+$`)
@@ -15,18 +16,20 @@ func isKey(name string) bool {
 	return conditionKey.MatchString(name)
 }
 
-// keyName brings the name of a condition key into the form of Request.Keys.
-func keyName(name string) string {
+// keyName brings the name of a condition key into the form of Request.Keys. All
+// policies name the same few keys, so they are compared as handles.
+func keyName(name string) unique.Handle[string] {
 	before, after, found := strings.Cut(name, "/")
-	if !found {
-		return strings.ToLower(name)
+	name = strings.ToLower(before)
+	if found {
+		name += "/" + after
 	}
-	return strings.ToLower(before) + "/" + after
+	return unique.Make(name)
 }
 
 // An answer is what a request has of a key.
 type answer struct {
-	key    string
+	key    unique.Handle[string]
 	count  int
 	single string   // if there is one
 	values []string // if there are more
@@ -40,30 +43,28 @@ func (a *answer) at(i int) string {
 }
 
 // lookup gives the values of a key, and asks for them once in an evaluation.
-func (e *evaluation) lookup(key string) answer {
+func (e *evaluation) lookup(key unique.Handle[string]) *answer {
 	for i := range e.answers {
 		if e.answers[i].key == key {
-			return e.answers[i]
+			return &e.answers[i]
 		}
 	}
-	a := answer{key: key, count: 1}
-	var known bool
-	if a.single, known = e.global(key); !known {
-		a.ask(e)
-	} else if a.single == "" {
-		a.count = 0
+	a := answer{key: key}
+	if single, known := e.global(key.Value()); !known {
+		e.ask(&a)
+	} else if single != "" {
+		a.count, a.single = 1, single
 	}
 	e.answers = append(e.answers, a)
-	return a
+	return &e.answers[len(e.answers)-1]
 }
 
 // ask asks the request. Once that failed there is nothing to know any more.
-func (a *answer) ask(e *evaluation) {
-	a.count = 0
+func (e *evaluation) ask(a *answer) {
 	if e.request.Keys == nil || e.err != nil {
 		return
 	}
-	values, ok, err := e.request.Keys(a.key)
+	values, ok, err := e.request.Keys(a.key.Value())
 	e.err = err
 	if !ok || err != nil {
 		return

@@ -3,14 +3,17 @@ package policy
 import (
 	"strings"
 	"unicode/utf8"
+	"unique"
 )
 
 // A pattern is what a text is compared with: in it may be wildcards, where they
 // count as such, and variables.
 type pattern struct {
 	shape shape
-	text  string // of a literal; of a prefix, without its star
-	// tokens are those of other shapes.
+	text  string // of a literal
+	// pieces are the literals between the stars of a starred one.
+	pieces []string
+	// tokens are those of the other shapes.
 	tokens    []token
 	variables []variable
 }
@@ -20,8 +23,8 @@ type shape int
 
 const (
 	literal  shape = iota
-	prefix         // a literal and *
-	wildcard       // * and ? anywhere
+	starred        // with * only
+	wildcard       // with ? as well
 	variant        // with variables, which are filled in when it is compared
 )
 
@@ -36,7 +39,7 @@ const (
 
 // A variable is a condition key that gives its value to a pattern.
 type variable struct {
-	key      string
+	key      unique.Handle[string]
 	fallback []token
 	defaults bool // it has a fallback
 }
@@ -123,14 +126,19 @@ func shaped(tokens []token, variables []variable) pattern {
 	if len(variables) > 0 {
 		return pattern{shape: variant, tokens: tokens, variables: variables}
 	}
-	text, rest := literalOf(tokens)
-	switch {
-	case len(rest) == 0:
-		return pattern{shape: literal, text: text}
-	case len(rest) == 1 && rest[0] == anyRun:
-		return pattern{shape: prefix, text: text}
-	default:
-		return pattern{shape: wildcard, tokens: tokens}
+	var pieces []string
+	for left := tokens; ; {
+		text, rest := literalOf(left)
+		pieces = append(pieces, text)
+		switch {
+		case len(rest) == 0 && len(pieces) == 1:
+			return pattern{shape: literal, text: text}
+		case len(rest) == 0:
+			return pattern{shape: starred, pieces: pieces}
+		case rest[0] == anyOne:
+			return pattern{shape: wildcard, tokens: tokens}
+		}
+		left = rest[1:]
 	}
 }
 
@@ -152,8 +160,8 @@ func (p *pattern) matches(e *evaluation, s string) bool {
 	switch p.shape {
 	case literal:
 		return p.text == s
-	case prefix:
-		return strings.HasPrefix(s, p.text)
+	case starred:
+		return fitsPieces(p.pieces, s)
 	default:
 		tokens, ok := p.filled(e)
 		return ok && fits(tokens, s)
@@ -193,6 +201,23 @@ func (p *pattern) filled(e *evaluation) ([]token, bool) {
 		}
 	}
 	return tokens, true
+}
+
+// fitsPieces reports whether s is the pieces, with anything between them.
+func fitsPieces(pieces []string, s string) bool {
+	first, last := pieces[0], pieces[len(pieces)-1]
+	if len(s) < len(first)+len(last) || !strings.HasPrefix(s, first) || !strings.HasSuffix(s, last) {
+		return false
+	}
+	s = s[len(first) : len(s)-len(last)]
+	for _, piece := range pieces[1 : len(pieces)-1] {
+		_, after, found := strings.Cut(s, piece)
+		if !found {
+			return false
+		}
+		s = after
+	}
+	return true
 }
 
 // fits reports whether s is what the tokens say. It takes at most
