@@ -9,7 +9,8 @@ import (
 
 // A condition compares a key of the request with values of the policy.
 type condition struct {
-	key unique.Handle[string]
+	key  unique.Handle[string]
+	deny bool // it is one of a Deny
 	operator
 	values values
 }
@@ -27,25 +28,23 @@ func (c *condition) holds(e *evaluation) bool {
 	case found.count == 0:
 		return c.quantity == allValues || c.negated || c.ifExists
 	}
-	// Of one value, or of several where the policy expects one, that it is equal
-	// says: any of them is. That it is not equal says the contrary: none is.
-	want := !c.negated
-	matched := 0
+	met := 0
 	for i := range found.count {
-		if c.match(e, found.at(i)) {
-			matched++
+		if c.match(e, found.at(i)) != c.negated {
+			met++
 		}
 	}
-	switch {
-	case c.quantity == allValues && want:
-		return matched == found.count
-	case c.quantity == anyValue && !want:
-		return matched < found.count
-	case want:
-		return matched > 0
-	default:
-		return matched == 0
+	if c.needsAll() {
+		return met == found.count
 	}
+	return met > 0
+}
+
+// needsAll says whether all of a request's values have to meet the condition, or
+// any. AWS says that several need one of the two prefixes, and not what happens
+// without: then an Allow needs all, and a Deny any.
+func (c *condition) needsAll() bool {
+	return c.quantity == allValues || c.quantity == one && !c.deny
 }
 
 func (p *parser) parseConditions(v jsontext.Value, s *statement) error {
@@ -70,7 +69,7 @@ func (p *parser) parseConditions(v jsontext.Value, s *statement) error {
 			if !isKey(key.name) {
 				return p.malformed(noVendor, "a key of Condition is a service, a colon and a name: aws:SourceIp, ebs:VolumeSize")
 			}
-			c := condition{key: keyName(key.name), operator: op}
+			c := condition{key: keyName(key.name), deny: s.deny, operator: op}
 			if c.values, err = p.parseValues(op, key.value); err != nil {
 				return err
 			}

@@ -193,9 +193,6 @@ func TestOperators(t *testing.T) {
 		{"ForAnyValue:StringNotEquals", "aws:TagKeys", `["Cost","Team"]`, false},
 		{"ForAnyValue:StringNotEquals", "x:missing", `["Cost"]`, false},
 		{"ForAnyValue:StringEqualsIgnoreCase", "aws:TagKeys", `"cost"`, true},
-		{"StringEquals", "aws:TagKeys", `"Cost"`, true},
-		{"StringNotEquals", "aws:TagKeys", `"Cost"`, false},
-		{"StringNotEquals", "aws:TagKeys", `"Env"`, true},
 
 		{"StringEquals", "x:user", `"${aws:username}"`, true},
 		{"StringEquals", "x:user", `"${ AWS:UserName }"`, true},
@@ -222,6 +219,31 @@ func TestOperators(t *testing.T) {
 		err := alice(p).Authorize(policy.Request{Action: "ebs:StartSnapshot", Resource: snapOne, Keys: keys(volume)})
 		if got := why(t, err) == ""; got != tt.want {
 			t.Errorf("%s of %s to %s: got %v", tt.operator, tt.key, tt.value, got)
+		}
+	}
+}
+
+// Several values without ForAllValues and ForAnyValue are met by all if that
+// allows, and by any if that denies.
+func TestSeveralValues(t *testing.T) {
+	for _, tt := range []struct {
+		operator, value string
+		allows, denies  bool
+	}{
+		{"StringEquals", `["Cost","Team"]`, true, true},
+		{"StringEquals", `"Cost"`, false, true},
+		{"StringEquals", `"Env"`, false, false},
+		{"StringNotEquals", `["Cost","Team"]`, false, false},
+		{"StringNotEquals", `"Cost"`, false, true},
+		{"StringNotEquals", `"Env"`, true, true},
+	} {
+		test := condition(tt.operator, "aws:TagKeys", tt.value)
+		r := policy.Request{Action: "ebs:StartSnapshot", Resource: snapOne, Keys: keys(volume)}
+		if got := why(t, alice(identity(t, allow("*", test))).Authorize(r)) == ""; got != tt.allows {
+			t.Errorf("%s %s allows: %v", tt.operator, tt.value, got)
+		}
+		if got := why(t, alice(identity(t, allow("*"), deny("*", test))).Authorize(r)) != ""; got != tt.denies {
+			t.Errorf("%s %s denies: %v", tt.operator, tt.value, got)
 		}
 	}
 }
