@@ -8,8 +8,8 @@ import (
 	"shale/internal/snapshot"
 )
 
-// A query is one request: who asks, and with which parameters.
-type query struct {
+// A call is one request: who asks, and with which parameters.
+type call struct {
 	form
 	caller snapshot.Caller
 	// dryRun asks whether the request would succeed. An action that finds it
@@ -22,7 +22,7 @@ type query struct {
 // members of its answer, which stand after the request ID. Each decides for
 // itself at which point a dry run ends: syntax comes before it, state after it.
 // Spec: ec2-snapshots §1.5.
-type action func(*Handler, context.Context, *query) (members []byte, err error)
+type action func(*Handler, context.Context, *call) (members []byte, err error)
 
 // actions are those that are served, by name.
 var actions = map[string]action{
@@ -77,10 +77,10 @@ func done(err error) ([]byte, error) {
 // required returns the value of a parameter that must be there, though it may
 // be empty.
 func (f form) required(name string) (string, error) {
-	if !f.has(name) {
+	if !f.Has(name) {
 		return "", refuse(missingParameter, "The request must contain the parameter %s", name)
 	}
-	return f.scalar(name)
+	return f.Scalar(name)
 }
 
 // snapshotID returns SnapshotId, which must be there and well formed.

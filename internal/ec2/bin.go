@@ -4,12 +4,13 @@ import (
 	"context"
 	"strconv"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
 // listSnapshotsInRecycleBin answers ListSnapshotsInRecycleBin.
 // Spec: ec2-snapshots §9.1.
-func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *call) ([]byte, error) {
 	var req snapshot.BinRequest
 	var err error
 	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
@@ -29,11 +30,11 @@ func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *query) ([]by
 	for i := range page.Snapshots {
 		s := &page.Snapshots[i]
 		b = append(b, "<item>"...)
-		b = appendElement(b, "snapshotId", s.Snapshot.ID)
-		b = appendElement(b, "recycleBinEnterTime", formatTime(s.EnteredAt))
-		b = appendElement(b, "recycleBinExitTime", formatTime(s.ExitsAt))
-		b = appendElement(b, "description", describe(&s.Snapshot))
-		b = appendElement(b, "volumeId", snapshot.VolumeID)
+		b = query.AppendElement(b, "snapshotId", s.Snapshot.ID)
+		b = query.AppendElement(b, "recycleBinEnterTime", formatTime(s.EnteredAt))
+		b = query.AppendElement(b, "recycleBinExitTime", formatTime(s.ExitsAt))
+		b = query.AppendElement(b, "description", describe(&s.Snapshot))
+		b = query.AppendElement(b, "volumeId", snapshot.VolumeID)
 		b = append(b, "</item>"...)
 	}
 	return appendPageEnd(b, page.NextToken), nil
@@ -42,7 +43,7 @@ func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *query) ([]by
 // restoreSnapshotFromRecycleBin answers RestoreSnapshotFromRecycleBin. The
 // state is AWS's; by the time of the answer the snapshot is completed again.
 // Spec: ec2-snapshots §9.2.
-func (h *Handler) restoreSnapshotFromRecycleBin(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) restoreSnapshotFromRecycleBin(ctx context.Context, q *call) ([]byte, error) {
 	id, err := q.snapshotID()
 	if err != nil {
 		return nil, err
@@ -54,13 +55,13 @@ func (h *Handler) restoreSnapshotFromRecycleBin(ctx context.Context, q *query) (
 	if q.dryRun {
 		return nil, errDryRun
 	}
-	b := appendElement(nil, "snapshotId", s.ID)
-	b = appendElement(b, "description", describe(&s))
-	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
-	b = appendElement(b, "ownerId", s.Account)
-	b = appendElement(b, "progress", s.Progress())
-	b = appendElement(b, "startTime", formatTime(s.StartTime))
-	b = appendElement(b, "status", "recovering")
-	b = appendElement(b, "volumeId", snapshot.VolumeID)
-	return appendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10)), nil
+	b := query.AppendElement(nil, "snapshotId", s.ID)
+	b = query.AppendElement(b, "description", describe(&s))
+	b = query.AppendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	b = query.AppendElement(b, "ownerId", s.Account)
+	b = query.AppendElement(b, "progress", s.Progress())
+	b = query.AppendElement(b, "startTime", formatTime(s.StartTime))
+	b = query.AppendElement(b, "status", "recovering")
+	b = query.AppendElement(b, "volumeId", snapshot.VolumeID)
+	return query.AppendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10)), nil
 }

@@ -1,7 +1,6 @@
 package ec2_test
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shale/internal/ec2"
+	"shale/internal/query"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -79,17 +79,17 @@ func TestFilterLimit(t *testing.T) {
 // The largest forms that are read, in the shapes that ask for most work.
 func BenchmarkHostileForm(b *testing.B) {
 	var filters strings.Builder
-	for i := 0; filters.Len() < ec2.MaxForm; i++ {
+	for i := 0; filters.Len() < query.MaxForm; i++ {
 		fmt.Fprintf(&filters, "Filter.%d.Name=a&", i)
 	}
 	for name, form := range map[string]string{
 		"filters": filters.String(),
-		"dots":    "Filter" + strings.Repeat(".1", ec2.MaxForm/2),
-		"pairs":   strings.Repeat("&", ec2.MaxForm),
-		"one":     strings.Repeat("a&", ec2.MaxForm/2),
+		"dots":    "Filter" + strings.Repeat(".1", query.MaxForm/2),
+		"pairs":   strings.Repeat("&", query.MaxForm),
+		"one":     strings.Repeat("a&", query.MaxForm/2),
 	} {
 		b.Run(name, func(b *testing.B) {
-			b.SetBytes(ec2.MaxForm)
+			b.SetBytes(query.MaxForm)
 			for b.Loop() {
 				ec2.DecodeDescribe(form)
 			}
@@ -125,36 +125,6 @@ func FuzzForm(f *testing.F) {
 			}
 		}
 	})
-}
-
-// What a parser gets out of escaped text is the text, but for characters that
-// XML cannot carry.
-func FuzzAppendText(f *testing.F) {
-	f.Add("<a href=\"x\">&amp;'\r\n\t\x00\ufffe\U0010ffff\xff")
-	f.Fuzz(func(t *testing.T, s string) {
-		var got string
-		doc := fmt.Sprintf("<x>%s</x>", ec2.AppendText(nil, s))
-		if err := xml.Unmarshal([]byte(doc), &got); err != nil {
-			t.Fatalf("%q: %v", doc, err)
-		}
-		want := strings.Map(func(r rune) rune {
-			if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
-				return '\ufffd'
-			}
-			return r
-		}, strings.ToValidUTF8(s, "\x00"))
-		// ToValidUTF8 makes one of a run of bad bytes, ranging one of each.
-		if squeeze(got) != squeeze(want) {
-			t.Errorf("%q came back as %q", s, got)
-		}
-	})
-}
-
-func squeeze(s string) string {
-	for strings.Contains(s, "\ufffd\ufffd") {
-		s = strings.ReplaceAll(s, "\ufffd\ufffd", "\ufffd")
-	}
-	return s
 }
 
 // Every condition that can be told apart has a code, and only faults of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
@@ -13,7 +14,7 @@ var regionName = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]{2,16}){1,3}-\d{1,2}$`)
 // copySnapshot answers CopySnapshot. PresignedUrl proves to another region who
 // asks; here all is one domain of trust, and it is not looked at.
 // Spec: ec2-snapshots §5.
-func (h *Handler) copySnapshot(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) copySnapshot(ctx context.Context, q *call) ([]byte, error) {
 	req, err := decodeCopy(q.form, q.caller)
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func (h *Handler) copySnapshot(ctx context.Context, q *query) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
-	b := appendElement(nil, "snapshotId", s.ID)
+	b := query.AppendElement(nil, "snapshotId", s.ID)
 	if len(s.Tags) > 0 {
 		b = appendTags(b, s.Tags)
 	}
@@ -46,7 +47,7 @@ func decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error)
 	if req.SourceRegion != c.Region && !regionName.MatchString(req.SourceRegion) {
 		return req, refuse(invalidRegion, "%s is not a valid region name", req.SourceRegion)
 	}
-	destination, err := f.scalar("DestinationRegion")
+	destination, err := f.Scalar("DestinationRegion")
 	if err != nil {
 		return req, err
 	}
@@ -54,21 +55,21 @@ func decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error)
 		return req, refuse(invalidValue, "DestinationRegion '%s' does not match the current region (%s).", destination, c.Region)
 	}
 	for _, name := range []string{"DestinationOutpostArn", "DestinationAvailabilityZone"} {
-		if f.has(name) {
+		if f.Has(name) {
 			return req, refuse(unsupportedOperation, "The parameter %s is not supported: this server has no Outposts and no Local Zones.", name)
 		}
 	}
-	if req.Description, err = f.optional("Description"); err != nil {
+	if req.Description, err = f.Optional("Description"); err != nil {
 		return req, err
 	}
-	if f.has("Encrypted") {
+	if f.Has("Encrypted") {
 		encrypted, err := f.boolean("Encrypted")
 		if err != nil {
 			return req, err
 		}
 		req.Encrypted = &encrypted
 	}
-	if req.KMSKey, err = f.optional("KmsKeyId"); err != nil {
+	if req.KMSKey, err = f.Optional("KmsKeyId"); err != nil {
 		return req, err
 	}
 	if req.CompletionMinutes, err = f.integer("CompletionDurationMinutes"); err != nil {
@@ -81,8 +82,8 @@ func decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error)
 // tagSpecification decodes TagSpecification.N, which may name snapshots only.
 func (f form) tagSpecification() ([]snapshot.Tag, error) {
 	var tags []snapshot.Tag
-	for _, n := range f.numbers["TagSpecification"] {
-		name := "TagSpecification." + n.text
+	for n := range f.Numbers("TagSpecification") {
+		name := "TagSpecification." + n
 		kind, err := f.required(name + ".ResourceType")
 		if err != nil {
 			return nil, err

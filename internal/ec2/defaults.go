@@ -4,17 +4,18 @@ import (
 	"context"
 	"strconv"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
 // publicAccessBlock answers with the state of the account.
 // Spec: ec2-snapshots §6.4.
 func publicAccessBlock(state snapshot.PublicAccess) []byte {
-	return appendElement(nil, "state", string(state))
+	return query.AppendElement(nil, "state", string(state))
 }
 
 // getPublicAccessBlock answers GetSnapshotBlockPublicAccessState.
-func (h *Handler) getPublicAccessBlock(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) getPublicAccessBlock(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -22,11 +23,11 @@ func (h *Handler) getPublicAccessBlock(ctx context.Context, q *query) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return appendElement(publicAccessBlock(state), "managedBy", "account"), nil
+	return query.AppendElement(publicAccessBlock(state), "managedBy", "account"), nil
 }
 
 // enablePublicAccessBlock answers EnableSnapshotBlockPublicAccess.
-func (h *Handler) enablePublicAccessBlock(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) enablePublicAccessBlock(ctx context.Context, q *call) ([]byte, error) {
 	value, err := q.required("State")
 	if err != nil {
 		return nil, err
@@ -40,11 +41,11 @@ func (h *Handler) enablePublicAccessBlock(ctx context.Context, q *query) ([]byte
 }
 
 // disablePublicAccessBlock answers DisableSnapshotBlockPublicAccess.
-func (h *Handler) disablePublicAccessBlock(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) disablePublicAccessBlock(ctx context.Context, q *call) ([]byte, error) {
 	return h.setPublicAccessBlock(ctx, q, snapshot.Unblocked)
 }
 
-func (h *Handler) setPublicAccessBlock(ctx context.Context, q *query, state snapshot.PublicAccess) ([]byte, error) {
+func (h *Handler) setPublicAccessBlock(ctx context.Context, q *call, state snapshot.PublicAccess) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -56,7 +57,7 @@ func (h *Handler) setPublicAccessBlock(ctx context.Context, q *query, state snap
 
 // getEncryptionByDefault answers GetEbsEncryptionByDefault.
 // Spec: ec2-snapshots §7.
-func (h *Handler) getEncryptionByDefault(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) getEncryptionByDefault(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -68,16 +69,16 @@ func (h *Handler) getEncryptionByDefault(ctx context.Context, q *query) ([]byte,
 }
 
 // enableEncryptionByDefault answers EnableEbsEncryptionByDefault.
-func (h *Handler) enableEncryptionByDefault(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) enableEncryptionByDefault(ctx context.Context, q *call) ([]byte, error) {
 	return h.setEncryptionByDefault(ctx, q, true)
 }
 
 // disableEncryptionByDefault answers DisableEbsEncryptionByDefault.
-func (h *Handler) disableEncryptionByDefault(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) disableEncryptionByDefault(ctx context.Context, q *call) ([]byte, error) {
 	return h.setEncryptionByDefault(ctx, q, false)
 }
 
-func (h *Handler) setEncryptionByDefault(ctx context.Context, q *query, on bool) ([]byte, error) {
+func (h *Handler) setEncryptionByDefault(ctx context.Context, q *call, on bool) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -88,11 +89,11 @@ func (h *Handler) setEncryptionByDefault(ctx context.Context, q *query, on bool)
 }
 
 func encryptionByDefault(on bool) []byte {
-	return appendElement(nil, "ebsEncryptionByDefault", strconv.FormatBool(on))
+	return query.AppendElement(nil, "ebsEncryptionByDefault", strconv.FormatBool(on))
 }
 
 // getDefaultKey answers GetEbsDefaultKmsKeyId.
-func (h *Handler) getDefaultKey(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) getDefaultKey(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -100,7 +101,7 @@ func (h *Handler) getDefaultKey(ctx context.Context, q *query) ([]byte, error) {
 }
 
 // modifyDefaultKey answers ModifyEbsDefaultKmsKeyId.
-func (h *Handler) modifyDefaultKey(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) modifyDefaultKey(ctx context.Context, q *call) ([]byte, error) {
 	name, err := q.required("KmsKeyId")
 	if err != nil {
 		return nil, err
@@ -112,7 +113,7 @@ func (h *Handler) modifyDefaultKey(ctx context.Context, q *query) ([]byte, error
 }
 
 // resetDefaultKey answers ResetEbsDefaultKmsKeyId.
-func (h *Handler) resetDefaultKey(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) resetDefaultKey(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
@@ -123,5 +124,5 @@ func defaultKey(name string, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendElement(nil, "kmsKeyId", name), nil
+	return query.AppendElement(nil, "kmsKeyId", name), nil
 }

@@ -38,15 +38,15 @@ func decodeDescribe(f form) (req snapshot.DescribeRequest, err error) {
 // alone asks for the largest page; an empty one is none, as SDK users write it
 // for the first page. Spec: ec2-snapshots §2.
 func (f form) page() (limit *int64, nextToken *string, err error) {
-	token, err := f.scalar("NextToken")
+	token, err := f.Scalar("NextToken")
 	if err != nil {
 		return nil, nil, err
 	}
 	if token != "" {
 		nextToken, limit = &token, new(int64(maxResults))
 	}
-	s, err := f.scalar("MaxResults")
-	if err != nil || !f.has("MaxResults") {
+	s, err := f.Scalar("MaxResults")
+	if err != nil || !f.Has("MaxResults") {
 		return limit, nextToken, err
 	}
 	n, err := strconv.ParseInt(s, 10, 32)
@@ -63,20 +63,20 @@ func (f form) page() (limit *int64, nextToken *string, err error) {
 func (f form) filters() ([]snapshot.Filter, error) {
 	var filters []snapshot.Filter
 	total := 0
-	for _, n := range f.numbers["Filter"] {
-		name, err := f.scalar("Filter." + n.text + ".Name")
+	for n := range f.Numbers("Filter") {
+		name, err := f.Scalar("Filter." + n + ".Name")
 		if err != nil {
 			return nil, err
 		}
 		if name == "" {
-			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Name", n.text)
+			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Name", n)
 		}
-		values, err := f.list("Filter." + n.text + ".Value")
+		values, err := f.List("Filter." + n + ".Value")
 		if err != nil {
 			return nil, err
 		}
 		if values == nil {
-			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Value", n.text)
+			return nil, refuse(missingParameter, "The request must contain the parameter Filter.%s.Value", n)
 		}
 		if total += len(values); total > maxFilterValues {
 			return nil, refuse(filterLimit, "The maximum number of filter values specified on a single call is %d.", maxFilterValues)
@@ -88,7 +88,7 @@ func (f form) filters() ([]snapshot.Filter, error) {
 
 // accounts returns a list of account numbers or of the words given.
 func (f form) accounts(name string, words ...string) ([]string, error) {
-	values, err := f.list(name)
+	values, err := f.List(name)
 	if err != nil {
 		return nil, err
 	}

@@ -4,21 +4,18 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
-const (
-	xmlHeader = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
-	namespace = "http://ec2.amazonaws.com/doc/2016-11-15/"
-)
+const namespace = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 // openResponse returns the beginning of an action's answer: the root element
 // and, in it, the request ID that w's header has. Spec: ec2-snapshots §1.2.
 func openResponse(w http.ResponseWriter, action string) []byte {
-	b := append([]byte(xmlHeader), "<"+action+`Response xmlns="`+namespace+`">`...)
-	return appendElement(b, "requestId", requestID(w))
+	b := append([]byte(query.Header), "<"+action+`Response xmlns="`+namespace+`">`...)
+	return query.AppendElement(b, "requestId", requestID(w))
 }
 
 func closeResponse(b []byte, action string) []byte {
@@ -36,7 +33,7 @@ func appendSnapshots(b []byte, p *snapshot.DescribePage) []byte {
 	}
 	b = append(b, "</snapshotSet>"...)
 	if p.NextToken != "" {
-		b = appendElement(b, "nextToken", p.NextToken)
+		b = query.AppendElement(b, "nextToken", p.NextToken)
 	}
 	return b
 }
@@ -46,32 +43,32 @@ func appendSnapshots(b []byte, p *snapshot.DescribePage) []byte {
 // completed. Spec: ebs-direct §5.3, ec2-snapshots §2.
 func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = append(b, "<item>"...)
-	b = appendElement(b, "snapshotId", s.ID)
-	b = appendElement(b, "volumeId", snapshot.VolumeID)
-	b = appendElement(b, "status", s.State.String())
+	b = query.AppendElement(b, "snapshotId", s.ID)
+	b = query.AppendElement(b, "volumeId", snapshot.VolumeID)
+	b = query.AppendElement(b, "status", s.State.String())
 	if s.Message != "" {
-		b = appendElement(b, "statusMessage", s.Message)
+		b = query.AppendElement(b, "statusMessage", s.Message)
 	}
-	b = appendElement(b, "startTime", formatTime(s.StartTime))
-	b = appendElement(b, "progress", s.Progress())
-	b = appendElement(b, "ownerId", s.Account)
-	b = appendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10))
-	b = appendElement(b, "description", describe(s))
-	b = appendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
+	b = query.AppendElement(b, "startTime", formatTime(s.StartTime))
+	b = query.AppendElement(b, "progress", s.Progress())
+	b = query.AppendElement(b, "ownerId", s.Account)
+	b = query.AppendElement(b, "volumeSize", strconv.FormatInt(s.VolumeSize, 10))
+	b = query.AppendElement(b, "description", describe(s))
+	b = query.AppendElement(b, "encrypted", strconv.FormatBool(s.Encrypted()))
 	if s.Encrypted() {
-		b = appendElement(b, "kmsKeyId", s.KMSKeyARN)
+		b = query.AppendElement(b, "kmsKeyId", s.KMSKeyARN)
 	}
 	if len(s.Tags) > 0 {
 		b = appendTags(b, s.Tags)
 	}
-	b = appendElement(b, "storageTier", "standard")
-	b = appendElement(b, "transferType", s.TransferType())
+	b = query.AppendElement(b, "storageTier", "standard")
+	b = query.AppendElement(b, "transferType", s.TransferType())
 	if s.CompletionMinutes > 0 {
-		b = appendElement(b, "completionDurationMinutes", strconv.FormatInt(s.CompletionMinutes, 10))
+		b = query.AppendElement(b, "completionDurationMinutes", strconv.FormatInt(s.CompletionMinutes, 10))
 	}
 	if s.State == snapshot.Completed {
-		b = appendElement(b, "completionTime", formatTime(s.CompletedAt))
-		b = appendElement(b, "fullSnapshotSizeInBytes", strconv.FormatInt(s.FullBytes(), 10))
+		b = query.AppendElement(b, "completionTime", formatTime(s.CompletedAt))
+		b = query.AppendElement(b, "fullSnapshotSizeInBytes", strconv.FormatInt(s.FullBytes(), 10))
 	}
 	return append(b, "</item>"...)
 }
@@ -88,42 +85,11 @@ func appendTags(b []byte, tags []snapshot.Tag) []byte {
 	b = append(b, "<tagSet>"...)
 	for _, t := range tags {
 		b = append(b, "<item>"...)
-		b = appendElement(b, "key", t.Key)
-		b = appendElement(b, "value", t.Value)
+		b = query.AppendElement(b, "key", t.Key)
+		b = query.AppendElement(b, "value", t.Value)
 		b = append(b, "</item>"...)
 	}
 	return append(b, "</tagSet>"...)
-}
-
-// appendElement appends an element with text.
-func appendElement(b []byte, name, text string) []byte {
-	b = append(append(append(b, '<'), name...), '>')
-	b = appendText(b, text)
-	return append(append(append(b, '<', '/'), name...), '>')
-}
-
-// appendText appends s as character data. It escapes no more than it has to,
-// as EC2 does: quotes stay, which xml.EscapeText would replace. A carriage
-// return would come out of a parser as a line feed, if it stayed. What XML 1.0
-// cannot carry becomes U+FFFD.
-func appendText(b []byte, s string) []byte {
-	for _, r := range s {
-		switch {
-		case r == '&':
-			b = append(b, "&amp;"...)
-		case r == '<':
-			b = append(b, "&lt;"...)
-		case r == '>':
-			b = append(b, "&gt;"...)
-		case r == '\r':
-			b = append(b, "&#xD;"...)
-		case r < ' ' && r != '\t' && r != '\n', r == 0xFFFE, r == 0xFFFF:
-			b = utf8.AppendRune(b, utf8.RuneError)
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return b
 }
 
 // formatTime prints t as EC2 does: UTC, with milliseconds.

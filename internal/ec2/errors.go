@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"shale/internal/query"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -193,11 +194,11 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if code == tooLarge {
 		w.Header().Set("Connection", "close")
 	}
-	b := append([]byte(xmlHeader), "<Response><Errors><Error>"...)
-	b = appendElement(b, "Code", code.name)
-	b = appendElement(b, "Message", text)
+	b := append([]byte(query.Header), "<Response><Errors><Error>"...)
+	b = query.AppendElement(b, "Code", code.name)
+	b = query.AppendElement(b, "Message", text)
 	b = append(b, "</Error></Errors>"...)
-	b = appendElement(b, "RequestID", requestID(w))
+	b = query.AppendElement(b, "RequestID", requestID(w))
 	writeXML(w, code.status, append(b, "</Response>"...))
 }
 
@@ -214,6 +215,9 @@ func explain(err error) (code, string) {
 		return row.code, row.text(e)
 	}
 	if e, ok := errors.AsType[*rest.Error](err); ok && e.Kind >= 0 && e.Kind < rest.NumKinds {
+		if e.Kind == rest.Repeated {
+			return invalidCombination, fmt.Sprintf("The parameter '%s' may only be specified once.", e.Field)
+		}
 		return requestRows[e.Kind], rest.Sentence(e)
 	}
 	if e, ok := errors.AsType[*sigv4.Error](err); ok && e.Kind >= 0 && e.Kind < sigv4.NumKinds {

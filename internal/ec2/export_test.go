@@ -1,9 +1,8 @@
 package ec2
 
-import "shale/internal/snapshot"
-
-// For the tests of the codecs, which need no service.
-var AppendText = appendText
+import (
+	"shale/internal/snapshot"
+)
 
 // DecodeDescribe decodes a DescribeSnapshots as it stands in a form.
 func DecodeDescribe(raw string) (snapshot.DescribeRequest, error) {

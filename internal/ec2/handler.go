@@ -10,13 +10,10 @@ import (
 	"net/http"
 
 	"shale/internal/block"
+	"shale/internal/query"
 	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
-
-// MaxForm is the longest form that is read, in bytes: room for some six thousand
-// IDs.
-const MaxForm = 256 << 10
 
 // A Handler serves the Query protocol. It has no state and is safe for
 // concurrent use.
@@ -32,11 +29,12 @@ func New(s *snapshot.Service) *Handler { return &Handler{service: s} }
 // expects the header x-amzn-RequestId to be set; it returns an error, for
 // Refuse, only if it has written nothing.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, _ *block.Digest) error {
-	f, err := readForm(r)
+	parameters, err := query.Read(r)
 	if err != nil {
 		return err
 	}
-	name, err := f.scalar("Action")
+	f := form{parameters}
+	name, err := f.Scalar("Action")
 	if err != nil {
 		return err
 	}
@@ -48,7 +46,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return refuse(invalidAction, "The action %s is not valid for this web service. "+
 			"This server serves EC2's operations on snapshots and their tags.", name)
 	}
-	q := query{form: f, caller: c}
+	q := call{form: f, caller: c}
 	if q.dryRun, err = f.boolean("DryRun"); err != nil {
 		return err
 	}
@@ -62,28 +60,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	return nil
 }
 
-// readForm reads the parameters of the query string and, of a POST, those of
-// the body; its Content-Type is not looked at. Spec: ec2-snapshots §1.1.
-func readForm(r *http.Request) (form, error) {
-	switch r.Method {
-	case http.MethodGet:
-		return parseForm(r.URL.RawQuery)
-	case http.MethodPost:
-	default:
-		return form{}, refuse(unsupportedOperation, "The method %s is not supported. Use POST or GET.", r.Method)
-	}
-	if err := rest.CheckEncoding(r); err != nil {
-		return form{}, err
-	}
-	body, err := rest.ReadBody(r, MaxForm)
-	if err != nil {
-		return form{}, err
-	}
-	return parseForm(r.URL.RawQuery + "&" + string(body))
-}
-
 // describeSnapshots answers DescribeSnapshots. Spec: ec2-snapshots §2.
-func (h *Handler) describeSnapshots(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) describeSnapshots(ctx context.Context, q *call) ([]byte, error) {
 	req, err := decodeDescribe(q.form)
 	if err != nil {
 		return nil, err
@@ -102,7 +80,7 @@ func (h *Handler) describeSnapshots(ctx context.Context, q *query) ([]byte, erro
 // out without deleting: whether the snapshot is there, is the caller's own and
 // is not locked.
 // Spec: ec2-snapshots §3.
-func (h *Handler) deleteSnapshot(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) deleteSnapshot(ctx context.Context, q *call) ([]byte, error) {
 	id, err := q.snapshotID()
 	if err != nil {
 		return nil, err

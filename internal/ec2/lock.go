@@ -5,11 +5,12 @@ import (
 	"strconv"
 	"time"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
 // lockSnapshot answers LockSnapshot. Spec: ec2-snapshots §8.1.
-func (h *Handler) lockSnapshot(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) lockSnapshot(ctx context.Context, q *call) ([]byte, error) {
 	req, err := decodeLock(q.form)
 	if err != nil {
 		return nil, err
@@ -22,7 +23,7 @@ func (h *Handler) lockSnapshot(ctx context.Context, q *query) ([]byte, error) {
 	if q.dryRun {
 		return nil, errDryRun
 	}
-	return appendLock(appendElement(nil, "snapshotId", req.SnapshotID), &l), nil
+	return appendLock(query.AppendElement(nil, "snapshotId", req.SnapshotID), &l), nil
 }
 
 func decodeLock(f form) (req snapshot.LockRequest, err error) {
@@ -40,10 +41,10 @@ func decodeLock(f form) (req snapshot.LockRequest, err error) {
 	default:
 		return req, refuse(invalidValue, "Value ( %s ) for parameter lockMode is invalid. Expecting governance or compliance.", mode)
 	}
-	if f.has("LockDuration") == f.has("ExpirationDate") {
+	if f.Has("LockDuration") == f.Has("ExpirationDate") {
 		return req, refuse(invalidCombination, "Exactly one of the parameters LockDuration and ExpirationDate must be specified.")
 	}
-	if f.has("CoolOffPeriod") && !req.Compliance {
+	if f.Has("CoolOffPeriod") && !req.Compliance {
 		return req, refuse(invalidCombination, "The parameter CoolOffPeriod cannot be used with the lock mode governance.")
 	}
 	if req.Days, err = f.integer("LockDuration"); err != nil {
@@ -57,7 +58,7 @@ func decodeLock(f form) (req snapshot.LockRequest, err error) {
 }
 
 // unlockSnapshot answers UnlockSnapshot. Spec: ec2-snapshots §8.2.
-func (h *Handler) unlockSnapshot(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) unlockSnapshot(ctx context.Context, q *call) ([]byte, error) {
 	id, err := q.snapshotID()
 	if err != nil {
 		return nil, err
@@ -68,12 +69,12 @@ func (h *Handler) unlockSnapshot(ctx context.Context, q *query) ([]byte, error) 
 	if q.dryRun {
 		return nil, errDryRun
 	}
-	return appendElement(nil, "snapshotId", id), nil
+	return query.AppendElement(nil, "snapshotId", id), nil
 }
 
 // describeLockedSnapshots answers DescribeLockedSnapshots.
 // Spec: ec2-snapshots §8.3.
-func (h *Handler) describeLockedSnapshots(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) describeLockedSnapshots(ctx context.Context, q *call) ([]byte, error) {
 	var req snapshot.LocksRequest
 	var err error
 	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
@@ -96,8 +97,8 @@ func (h *Handler) describeLockedSnapshots(ctx context.Context, q *query) ([]byte
 	for i := range page.Snapshots {
 		s := &page.Snapshots[i]
 		b = append(b, "<item>"...)
-		b = appendElement(b, "ownerId", s.Account)
-		b = appendElement(b, "snapshotId", s.ID)
+		b = query.AppendElement(b, "ownerId", s.Account)
+		b = query.AppendElement(b, "snapshotId", s.ID)
 		b = appendLock(b, &s.Lock)
 		b = append(b, "</item>"...)
 	}
@@ -106,18 +107,18 @@ func (h *Handler) describeLockedSnapshots(ctx context.Context, q *query) ([]byte
 
 // appendLock appends what there is to tell of a lock.
 func appendLock(b []byte, l *snapshot.Lock) []byte {
-	b = appendElement(b, "lockState", l.State.String())
-	b = appendElement(b, "lockDuration", strconv.FormatInt(l.Days, 10))
+	b = query.AppendElement(b, "lockState", l.State.String())
+	b = query.AppendElement(b, "lockDuration", strconv.FormatInt(l.Days, 10))
 	if l.CoolOffHours > 0 {
-		b = appendElement(b, "coolOffPeriod", strconv.FormatInt(l.CoolOffHours, 10))
-		b = appendElement(b, "coolOffPeriodExpiresOn", formatTime(l.CoolOffEnds))
+		b = query.AppendElement(b, "coolOffPeriod", strconv.FormatInt(l.CoolOffHours, 10))
+		b = query.AppendElement(b, "coolOffPeriodExpiresOn", formatTime(l.CoolOffEnds))
 	}
-	b = appendElement(b, "lockCreatedOn", formatTime(l.CreatedAt))
+	b = query.AppendElement(b, "lockCreatedOn", formatTime(l.CreatedAt))
 	if !l.ExpiresAt.IsZero() {
-		b = appendElement(b, "lockExpiresOn", formatTime(l.ExpiresAt))
+		b = query.AppendElement(b, "lockExpiresOn", formatTime(l.ExpiresAt))
 	}
 	if !l.StartedAt.IsZero() {
-		b = appendElement(b, "lockDurationStartTime", formatTime(l.StartedAt))
+		b = query.AppendElement(b, "lockDurationStartTime", formatTime(l.StartedAt))
 	}
 	return b
 }
@@ -126,23 +127,14 @@ func appendLock(b []byte, l *snapshot.Lock) []byte {
 func appendPageEnd(b []byte, nextToken string) []byte {
 	b = append(b, "</snapshotSet>"...)
 	if nextToken != "" {
-		b = appendElement(b, "nextToken", nextToken)
+		b = query.AppendElement(b, "nextToken", nextToken)
 	}
 	return b
 }
 
-// optional returns the value of a parameter, nil if it is absent.
-func (f form) optional(name string) (*string, error) {
-	if !f.has(name) {
-		return nil, nil
-	}
-	s, err := f.scalar(name)
-	return &s, err
-}
-
 // integer returns the value of a parameter, nil if it is absent.
 func (f form) integer(name string) (*int64, error) {
-	s, err := f.optional(name)
+	s, err := f.Optional(name)
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -156,7 +148,7 @@ func (f form) integer(name string) (*int64, error) {
 // time returns the value of a parameter, nil if it is absent. Milliseconds are
 // optional. Spec: ec2-snapshots §1.1.
 func (f form) time(name string) (*time.Time, error) {
-	s, err := f.optional(name)
+	s, err := f.Optional(name)
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -169,7 +161,7 @@ func (f form) time(name string) (*time.Time, error) {
 
 // snapshotIDs returns SnapshotId.N, each well formed.
 func (f form) snapshotIDs() ([]string, error) {
-	ids, err := f.list("SnapshotId")
+	ids, err := f.List("SnapshotId")
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,13 @@
 package ec2
 
-import "context"
+import (
+	"context"
+)
 
 // unsupported refuses an action of EC2's that clients know and that has no
 // meaning here, and says why.
 func unsupported(why string) action {
-	return func(*Handler, context.Context, *query) ([]byte, error) {
+	return func(*Handler, context.Context, *call) ([]byte, error) {
 		return nil, refuse(unsupportedOperation, "%s", why)
 	}
 }

@@ -2,8 +2,8 @@ package ec2
 
 import (
 	"context"
-	"strings"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
@@ -24,7 +24,7 @@ type modification struct {
 // modifySnapshotAttribute answers ModifySnapshotAttribute. Whose snapshot it is
 // comes before the verdict of a dry run, whether it may be shared in this way
 // after it. Spec: ec2-snapshots §1.5, §6.1.
-func (h *Handler) modifySnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) modifySnapshotAttribute(ctx context.Context, q *call) ([]byte, error) {
 	m, err := decodeModification(q.form)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func decodeModification(f form) (m modification, err error) {
 	if m.req.SnapshotID, err = f.snapshotID(); err != nil {
 		return m, err
 	}
-	if f.mentions("CreateVolumePermission") {
+	if f.Mentions("CreateVolumePermission") {
 		m.req.Accounts, m.remove, err = f.canonicalGrantees()
 	} else {
 		m.req.Accounts, m.remove, err = f.legacyGrantees()
@@ -64,38 +64,38 @@ func decodeModification(f form) (m modification, err error) {
 // canonicalGrantees decodes CreateVolumePermission.Add.N and .Remove.N, of
 // which an item may name an account and a group.
 func (f form) canonicalGrantees() (accounts []string, remove bool, err error) {
-	switch attribute, err := f.scalar("Attribute"); {
+	switch attribute, err := f.Scalar("Attribute"); {
 	case err != nil:
 		return nil, false, err
-	case f.has("Attribute") && attribute != createVolumePermission:
+	case f.Has("Attribute") && attribute != createVolumePermission:
 		return nil, false, refuse(invalidValue, "Unrecognized attribute.")
-	case f.mentions("UserId") || f.mentions("UserGroup"):
+	case f.Mentions("UserId") || f.Mentions("UserGroup"):
 		return nil, false, refuse(invalidCombination, "CreateVolumePermission and UserId or UserGroup cannot be specified together")
 	}
 	list := "CreateVolumePermission.Add"
-	if f.numbers["CreateVolumePermission.Remove"] != nil {
-		if f.numbers[list] != nil {
+	if f.HasNumbers("CreateVolumePermission.Remove") {
+		if f.HasNumbers(list) {
 			return nil, false, refuse(invalidCombination, "One and only one operation type may be specified for createVolumePermissions")
 		}
 		list, remove = "CreateVolumePermission.Remove", true
 	}
-	for _, n := range f.numbers[list] {
-		item := list + "." + n.text
-		user, err := f.scalar(item + ".UserId")
+	for n := range f.Numbers(list) {
+		item := list + "." + n
+		user, err := f.Scalar(item + ".UserId")
 		if err != nil {
 			return nil, false, err
 		}
-		group, err := f.scalar(item + ".Group")
+		group, err := f.Scalar(item + ".Group")
 		if err != nil {
 			return nil, false, err
 		}
-		if f.has(item + ".UserId") {
+		if f.Has(item + ".UserId") {
 			if err := checkGrantee(user, "UserId %s"); err != nil {
 				return nil, false, err
 			}
 			accounts = append(accounts, user)
 		}
-		if f.has(item + ".Group") {
+		if f.Has(item + ".Group") {
 			if err := checkGroup(group); err != nil {
 				return nil, false, err
 			}
@@ -108,14 +108,14 @@ func (f form) canonicalGrantees() (accounts []string, remove bool, err error) {
 // legacyGrantees decodes the older form: Attribute, OperationType, UserId.N and
 // UserGroup.N.
 func (f form) legacyGrantees() (accounts []string, remove bool, err error) {
-	if !f.mentions("Attribute") && !f.mentions("OperationType") && !f.mentions("UserId") && !f.mentions("UserGroup") {
+	if !f.Mentions("Attribute") && !f.Mentions("OperationType") && !f.Mentions("UserId") && !f.Mentions("UserGroup") {
 		return nil, false, nil
 	}
-	attribute, err := f.scalar("Attribute")
+	attribute, err := f.Scalar("Attribute")
 	if err != nil {
 		return nil, false, err
 	}
-	operation, err := f.scalar("OperationType")
+	operation, err := f.Scalar("OperationType")
 	if err != nil {
 		return nil, false, err
 	}
@@ -127,11 +127,11 @@ func (f form) legacyGrantees() (accounts []string, remove bool, err error) {
 	case operation != "add" && operation != "remove":
 		return nil, false, refuse(invalidCombination, "No operation specified for createVolumePermission attribute.")
 	}
-	users, err := f.list("UserId")
+	users, err := f.List("UserId")
 	if err != nil {
 		return nil, false, err
 	}
-	groups, err := f.list("UserGroup")
+	groups, err := f.List("UserGroup")
 	if err != nil {
 		return nil, false, err
 	}
@@ -162,24 +162,10 @@ func checkGroup(group string) error {
 	return refuse(invalidGrantee, "UserGroup %s", group)
 }
 
-// mentions reports whether there is a parameter of the name, or one that it
-// begins.
-func (f form) mentions(name string) bool {
-	if f.has(name) {
-		return true
-	}
-	for parameter := range f.values {
-		if strings.HasPrefix(parameter, name+".") {
-			return true
-		}
-	}
-	return false
-}
-
 // describeSnapshotAttribute answers DescribeSnapshotAttribute. The verdict of a
 // dry run comes before the snapshot is looked for. Spec: ec2-snapshots §1.5,
 // §6.2.
-func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *call) ([]byte, error) {
 	attribute, err := q.required("Attribute")
 	if err != nil {
 		return nil, err
@@ -201,7 +187,7 @@ func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *query) ([]by
 	if err != nil {
 		return nil, err
 	}
-	b := appendElement(nil, "snapshotId", id)
+	b := query.AppendElement(nil, "snapshotId", id)
 	if attribute != createVolumePermission || len(grantees) == 0 {
 		return append(b, "<"+attribute+"/>"...), nil // no snapshot has product codes
 	}
@@ -211,14 +197,14 @@ func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *query) ([]by
 		if g == snapshot.Everybody {
 			name = "group"
 		}
-		b = append(appendElement(append(b, "<item>"...), name, g), "</item>"...)
+		b = append(query.AppendElement(append(b, "<item>"...), name, g), "</item>"...)
 	}
 	return append(b, "</createVolumePermission>"...), nil
 }
 
 // resetSnapshotAttribute answers ResetSnapshotAttribute. The verdict of a dry
 // run comes before the snapshot is looked for. Spec: ec2-snapshots §1.5, §6.3.
-func (h *Handler) resetSnapshotAttribute(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) resetSnapshotAttribute(ctx context.Context, q *call) ([]byte, error) {
 	attribute, err := q.required("Attribute")
 	if err != nil {
 		return nil, err

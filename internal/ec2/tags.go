@@ -2,10 +2,10 @@ package ec2
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
+	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
@@ -13,7 +13,7 @@ import (
 const maxResources = 1000
 
 // createTags answers CreateTags. Spec: ec2-snapshots §4.
-func (h *Handler) createTags(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) createTags(ctx context.Context, q *call) ([]byte, error) {
 	ids, err := q.resources()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (h *Handler) createTags(ctx context.Context, q *query) ([]byte, error) {
 
 // deleteTags answers DeleteTags. Without any Tag it deletes all.
 // Spec: ec2-snapshots §4.
-func (h *Handler) deleteTags(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) deleteTags(ctx context.Context, q *call) ([]byte, error) {
 	var req snapshot.UntagRequest
 	var err error
 	if req.IDs, err = q.resources(); err != nil {
@@ -61,7 +61,7 @@ func (h *Handler) deleteTags(ctx context.Context, q *query) ([]byte, error) {
 }
 
 // describeTags answers DescribeTags. Spec: ec2-snapshots §4.
-func (h *Handler) describeTags(ctx context.Context, q *query) ([]byte, error) {
+func (h *Handler) describeTags(ctx context.Context, q *call) ([]byte, error) {
 	var req snapshot.ListTagsRequest
 	var err error
 	if req.MaxResults, req.NextToken, err = q.page(); err != nil {
@@ -80,22 +80,22 @@ func (h *Handler) describeTags(ctx context.Context, q *query) ([]byte, error) {
 	b := []byte("<tagSet>")
 	for _, t := range page.Tags {
 		b = append(b, "<item>"...)
-		b = appendElement(b, "resourceId", t.SnapshotID)
-		b = appendElement(b, "resourceType", snapshot.ResourceType)
-		b = appendElement(b, "key", t.Tag.Key)
-		b = appendElement(b, "value", t.Tag.Value)
+		b = query.AppendElement(b, "resourceId", t.SnapshotID)
+		b = query.AppendElement(b, "resourceType", snapshot.ResourceType)
+		b = query.AppendElement(b, "key", t.Tag.Key)
+		b = query.AppendElement(b, "value", t.Tag.Value)
 		b = append(b, "</item>"...)
 	}
 	b = append(b, "</tagSet>"...)
 	if page.NextToken != "" {
-		b = appendElement(b, "nextToken", page.NextToken)
+		b = query.AppendElement(b, "nextToken", page.NextToken)
 	}
 	return b, nil
 }
 
 // resources decodes ResourceId.N, each ID once.
 func (f form) resources() ([]string, error) {
-	ids, err := f.list("ResourceId")
+	ids, err := f.List("ResourceId")
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (f form) resources() ([]string, error) {
 // checkNoTag refuses a request without any Tag that has something alike: tags
 // that are misspelt must not be taken for none, which stands for all.
 func (f form) checkNoTag() error {
-	for _, name := range slices.Sorted(maps.Keys(f.values)) {
+	for _, name := range f.Names() {
 		first, _, _ := strings.Cut(strings.ToLower(name), ".")
 		if first == "tag" || first == "tags" {
 			return refuse(invalidValue, "The parameter '%s' is not known. Name tags by Tag.1.Key, Tag.2.Key and so on; "+
@@ -134,9 +134,9 @@ func (f form) checkNoTag() error {
 // is missing is nil.
 func (f form) tags(name string) ([]snapshot.TagMatch, error) {
 	var tags []snapshot.TagMatch
-	for _, n := range f.numbers[name] {
-		prefix := name + "." + n.text
-		if !f.has(prefix+".Key") && !f.has(prefix+".Value") {
+	for n := range f.Numbers(name) {
+		prefix := name + "." + n
+		if !f.Has(prefix+".Key") && !f.Has(prefix+".Value") {
 			continue // something that this server does not know
 		}
 		key, err := f.required(prefix + ".Key")
@@ -144,8 +144,8 @@ func (f form) tags(name string) ([]snapshot.TagMatch, error) {
 			return nil, err
 		}
 		tag := snapshot.TagMatch{Key: key}
-		if f.has(prefix + ".Value") {
-			value, err := f.scalar(prefix + ".Value")
+		if f.Has(prefix + ".Value") {
+			value, err := f.Scalar(prefix + ".Value")
 			if err != nil {
 				return nil, err
 			}
