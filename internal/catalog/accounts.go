@@ -11,7 +11,7 @@ import (
 // SettingStoreID is the setting with the id of the store, 16 bytes.
 const SettingStoreID = "store_id"
 
-// An AccessKey is what an account signs its requests with.
+// An AccessKey is what the root user of an account signs requests with.
 type AccessKey struct {
 	ID      string
 	Account string // 12 digits
@@ -48,14 +48,14 @@ func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey)
 type Account struct {
 	Name      string
 	ID        string // 12 digits
-	AccessKey string // the ID of its oldest access key
+	AccessKey string // the ID of the oldest access key of its root user
 	Created   time.Time
 }
 
 // Accounts gives all accounts by the time at which they were made.
 func (c *Catalog) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT a.name, a.id, a.created_ms, coalesce((SELECT k.id FROM access_keys k
-		WHERE k.account = a.id ORDER BY k.created_ms, k.id LIMIT 1), '') FROM accounts a ORDER BY a.created_ms, a.id`)
+		WHERE k.account = a.id AND k.entity IS NULL ORDER BY k.created_ms, k.id LIMIT 1), '') FROM accounts a ORDER BY a.created_ms, a.id`)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
@@ -73,20 +73,12 @@ func (c *Catalog) Accounts(ctx context.Context) ([]Account, error) {
 	return list, rows.Err()
 }
 
-// AccountKey finds the oldest access key of the account with the name.
+// AccountKey finds the oldest access key of the root user of the account with
+// the name.
 func (c *Catalog) AccountKey(ctx context.Context, name string) (AccessKey, bool, error) {
-	return c.accessKey(ctx, `SELECT k.id, k.account, k.secret FROM access_keys k JOIN accounts a ON a.id = k.account
-		WHERE a.name = ? ORDER BY k.created_ms, k.id LIMIT 1`, name)
-}
-
-// AccessKey finds an access key by its ID.
-func (c *Catalog) AccessKey(ctx context.Context, id string) (AccessKey, bool, error) {
-	return c.accessKey(ctx, `SELECT id, account, secret FROM access_keys WHERE id = ?`, id)
-}
-
-func (c *Catalog) accessKey(ctx context.Context, query string, arg any) (AccessKey, bool, error) {
 	var k AccessKey
-	err := c.reader.QueryRowContext(ctx, query, arg).Scan(&k.ID, &k.Account, &k.Secret)
+	err := c.reader.QueryRowContext(ctx, `SELECT k.id, k.account, k.secret FROM access_keys k JOIN accounts a ON a.id = k.account
+		WHERE a.name = ? AND k.entity IS NULL ORDER BY k.created_ms, k.id LIMIT 1`, name).Scan(&k.ID, &k.Account, &k.Secret)
 	if errors.Is(err, sql.ErrNoRows) {
 		return AccessKey{}, false, nil
 	}

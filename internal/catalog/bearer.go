@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shale/internal/bearer"
+	"shale/internal/identity"
 )
 
 // A BearerToken is what is known of one: everything but its secret.
@@ -15,15 +16,18 @@ type BearerToken struct {
 	ID          string
 	Account     string // 12 digits
 	AccountName string
+	User        string // ID of the user that it stands for; empty: the account's root user
+	UserName    string
 	Name        string // for people; may be empty
 	Sum         bearer.Sum
 	Created     time.Time
 	Expires     time.Time // zero: never
 }
 
-// CreateBearer adds a token for the account with the name t.AccountName and
-// returns it with its account and times filled in; life 0 is for ever. found
-// is false if there is no such account.
+// CreateBearer adds a token for the account with the name t.AccountName, or
+// for its user t.UserName if that is not empty, and returns it with its IDs and
+// times filled in; life 0 is for ever. found is false if there is no such
+// account or user.
 func (c *Catalog) CreateBearer(ctx context.Context, t BearerToken, life time.Duration) (created BearerToken, found bool, err error) {
 	if err := c.checkRoom(); err != nil {
 		return BearerToken{}, false, err
@@ -33,7 +37,12 @@ func (c *Catalog) CreateBearer(ctx context.Context, t BearerToken, life time.Dur
 		t.Expires = t.Created.Add(life)
 	}
 	err = c.update(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `SELECT id FROM accounts WHERE name = ?`, t.AccountName).Scan(&t.Account)
+		query, args := `SELECT id, '' FROM accounts WHERE name = ?`, []any{t.AccountName}
+		if t.UserName != "" {
+			query = `SELECT a.id, e.id FROM accounts a JOIN entities e ON e.account = a.id WHERE a.name = ? AND e.kind = ? AND e.name = ?`
+			args = append(args, int(identity.User), t.UserName)
+		}
+		err := tx.QueryRowContext(ctx, query, args...).Scan(&t.Account, &t.User)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -41,8 +50,9 @@ func (c *Catalog) CreateBearer(ctx context.Context, t BearerToken, life time.Dur
 			return err
 		}
 		found = true
-		_, err = tx.ExecContext(ctx, `INSERT INTO bearer_tokens (id, account, name, secret, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?)`,
-			t.ID, t.Account, t.Name, t.Sum[:], millis(t.Created), millis(t.Expires))
+		_, err = tx.ExecContext(ctx, `INSERT INTO bearer_tokens (id, account, name, secret, created_ms, expires_ms, entity)
+			VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			t.ID, t.Account, t.Name, t.Sum[:], millis(t.Created), millis(t.Expires), sql.NullString{String: t.User, Valid: t.User != ""})
 		return err
 	})
 	if err != nil {
@@ -51,14 +61,14 @@ func (c *Catalog) CreateBearer(ctx context.Context, t BearerToken, life time.Dur
 	return t, found, nil
 }
 
-const bearerQuery = `SELECT b.id, b.account, a.name, b.name, b.secret, b.created_ms, b.expires_ms
-	FROM bearer_tokens b JOIN accounts a ON a.id = b.account `
+const bearerQuery = `SELECT b.id, b.account, a.name, coalesce(b.entity, ''), coalesce(e.name, ''), b.name, b.secret, b.created_ms, b.expires_ms
+	FROM bearer_tokens b JOIN accounts a ON a.id = b.account LEFT JOIN entities e ON e.id = b.entity `
 
 func scanBearer(row scanner) (BearerToken, error) {
 	var t BearerToken
 	var sum []byte
 	var created, expires int64
-	if err := row.Scan(&t.ID, &t.Account, &t.AccountName, &t.Name, &sum, &created, &expires); err != nil {
+	if err := row.Scan(&t.ID, &t.Account, &t.AccountName, &t.User, &t.UserName, &t.Name, &sum, &created, &expires); err != nil {
 		return BearerToken{}, err
 	}
 	if len(sum) != len(t.Sum) {

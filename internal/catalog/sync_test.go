@@ -10,6 +10,7 @@ import (
 
 	"shale/internal/blockstore"
 	"shale/internal/catalog"
+	"shale/internal/identity"
 	"shale/internal/vfs/crashfs"
 )
 
@@ -56,8 +57,8 @@ func TestFailedSyncIsFinal(t *testing.T) {
 		if err := c.Err(); !errors.As(err, &stopped) {
 			t.Errorf("Err: got %v, want a *StoppedError", err)
 		}
-		if _, found, err := c.AccessKey(t.Context(), "1"); err != nil || !found {
-			t.Errorf("reading goes on: found %v, %v", found, err)
+		if _, err := c.Key(t.Context(), "1"); err != nil {
+			t.Errorf("reading goes on: %v", err)
 		}
 	}
 }
@@ -90,8 +91,8 @@ func TestFullDiskIsNotFinal(t *testing.T) {
 		t.Errorf("Err: %v", err)
 	}
 	disk.Before(nil)
-	if _, found, err := c.AccessKey(t.Context(), fmt.Sprint(last)); err != nil || found {
-		t.Errorf("what was refused: found %v, %v", found, err)
+	if _, err := c.Key(t.Context(), fmt.Sprint(last)); !errors.Is(err, identity.ErrNone) {
+		t.Errorf("what was refused: got %v, want ErrNone", err)
 	}
 	if err := add(last); err != nil {
 		t.Errorf("with room again: %v", err)

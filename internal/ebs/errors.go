@@ -210,6 +210,7 @@ var signatureRows = [sigv4.NumKinds]row{
 	sigv4.Expired:            forbidden("InvalidSignatureException"),
 	sigv4.UnknownKey:         forbidden("UnrecognizedClientException").says(invalidToken),
 	sigv4.UnknownToken:       forbidden("UnrecognizedClientException").says(invalidToken),
+	sigv4.ExpiredToken:       forbidden("ExpiredTokenException"),
 	sigv4.WrongService:       forbidden("InvalidSignatureException"),
 	sigv4.WrongRegion:        forbidden("InvalidSignatureException"),
 	sigv4.UnsupportedPayload: forbidden("InvalidSignatureException"),

@@ -179,6 +179,7 @@ var signatureRows = [sigv4.NumKinds]code{
 	sigv4.Expired:            requestExpired,
 	sigv4.UnknownKey:         authFailure,
 	sigv4.UnknownToken:       authFailure,
+	sigv4.ExpiredToken:       requestExpired,
 	sigv4.WrongService:       signatureMismatch,
 	sigv4.WrongRegion:        signatureMismatch,
 	sigv4.UnsupportedPayload: signatureMismatch,

@@ -137,6 +137,7 @@ var signatureRows = [sigv4.NumKinds]row{
 	sigv4.Expired:            stranger,
 	sigv4.UnknownKey:         stranger,
 	sigv4.UnknownToken:       stranger,
+	sigv4.ExpiredToken:       stranger,
 	sigv4.WrongService:       stranger,
 	sigv4.WrongRegion:        invalid("", ""), // of the host name: nobody signed
 	sigv4.UnsupportedPayload: stranger,

@@ -19,8 +19,11 @@ const (
 	Expired
 	// UnknownKey: there is no such access key.
 	UnknownKey
-	// UnknownToken: a session token that this server did not issue.
+	// UnknownToken: a session token that this server did not issue, or that is
+	// not the access key's.
 	UnknownToken
+	// ExpiredToken: the session has come to its end.
+	ExpiredToken
 	// WrongService: the scope names another service than the one asked.
 	WrongService
 	// WrongRegion: the region of the scope, or of the host name, is not served.
@@ -66,6 +69,8 @@ func (k Kind) String() string {
 		return "the signature has expired"
 	case UnknownKey, UnknownToken:
 		return "the security token included in the request is invalid"
+	case ExpiredToken:
+		return "the security token included in the request is expired"
 	case WrongService:
 		return "the credential is scoped to another service"
 	case WrongRegion:

@@ -32,6 +32,9 @@ func (s *Signature) Verify(r *http.Request, key SigningKey, payloadHash string, 
 	if !s.HasSigned("host") {
 		return errorf(Mismatch, "the host header must be among the signed headers")
 	}
+	if s.SecurityToken != "" && !s.Presigned && !s.HasSigned("x-amz-security-token") {
+		return errorf(Mismatch, "the header x-amz-security-token must be among the signed headers")
+	}
 	if s.terminator != terminator {
 		return errorf(Mismatch, "the credential scope must end in %s", terminator)
 	}

@@ -42,6 +42,7 @@ var (
 	badSignature       = row{"InvalidSignatureException", http.StatusBadRequest}
 	malformedSignature = row{"IncompleteSignatureException", http.StatusBadRequest}
 	unknownClient      = row{"UnrecognizedClientException", http.StatusBadRequest}
+	expiredToken       = row{"ExpiredTokenException", http.StatusBadRequest}
 	noCredentials      = row{"MissingAuthenticationTokenException", http.StatusForbidden}
 )
 
@@ -96,6 +97,7 @@ var signatureRows = [sigv4.NumKinds]row{
 	sigv4.Expired:            badSignature,
 	sigv4.UnknownKey:         unknownClient,
 	sigv4.UnknownToken:       unknownClient,
+	sigv4.ExpiredToken:       expiredToken,
 	sigv4.WrongService:       badSignature,
 	sigv4.WrongRegion:        badSignature,
 	sigv4.UnsupportedPayload: badSignature,
