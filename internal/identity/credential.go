@@ -38,20 +38,41 @@ type credential struct {
 // Changes made through this service count for every call that begins after
 // they have returned.
 func (s *Service) Credential(ctx context.Context, key, token string) (secret string, p *policy.Principal, err error) {
-	generation := s.generation.Load() // before the catalog is read
-	of := presented{key, token}
-	c, found := s.known.GetIfPresent(of)
-	if !found || c.generation != generation {
-		if c, err = s.look(ctx, of); err != nil {
-			return "", nil, err
-		}
-		c.generation = generation
-		s.known.Set(of, c)
+	c, err := s.remember(presented{key, token}, func(of presented) (credential, error) { return s.look(ctx, of) })
+	if err != nil {
+		return "", nil, err
 	}
 	if !c.expires.IsZero() && !s.now().Before(c.expires) {
 		return "", nil, &sigv4.Error{Kind: sigv4.ExpiredToken}
 	}
 	return c.secret, c.principal, nil
+}
+
+// Principal gives the user of the ID with its policies, or the root user of the
+// account if the ID is empty: ErrNone. What is said of Credential holds for it.
+func (s *Service) Principal(ctx context.Context, account, id string) (*policy.Principal, error) {
+	c, err := s.remember(presented{key: account + "/" + id}, func(presented) (credential, error) {
+		p, err := s.principal(ctx, account, id)
+		return credential{principal: p}, err
+	})
+	return c.principal, err
+}
+
+// remember gives what look finds, which it need not do if it has since the last
+// change.
+func (s *Service) remember(of presented, look func(presented) (credential, error)) (credential, error) {
+	generation := s.generation.Load() // before the catalog is read
+	c, found := s.known.GetIfPresent(of)
+	if found && c.generation == generation {
+		return c, nil
+	}
+	c, err := look(of)
+	if err != nil {
+		return credential{}, err
+	}
+	c.generation = generation
+	s.known.Set(of, c)
+	return c, nil
 }
 
 // look finds a credential in the catalog, or in its token.
@@ -66,7 +87,7 @@ func (s *Service) look(ctx context.Context, of presented) (credential, error) {
 	if err != nil {
 		return credential{}, err
 	}
-	p, err := s.Principal(ctx, k.Account, k.User)
+	p, err := s.principal(ctx, k.Account, k.User)
 	if errors.Is(err, ErrNone) {
 		err = &sigv4.Error{Kind: sigv4.UnknownKey} // deleted a moment ago
 	}
@@ -79,7 +100,7 @@ func (s *Service) lookSession(ctx context.Context, of presented) (credential, er
 	if err != nil || keys.accessKey != of.key {
 		return credential{}, &sigv4.Error{Kind: sigv4.UnknownToken}
 	}
-	p, err := s.Principal(ctx, t.account, t.entity)
+	p, err := s.principal(ctx, t.account, t.entity)
 	if errors.Is(err, ErrNone) {
 		return credential{}, &sigv4.Error{Kind: sigv4.UnknownToken}
 	}
@@ -100,9 +121,9 @@ func (s *Service) lookSession(ctx context.Context, of presented) (credential, er
 	return credential{secret: keys.secret, principal: p, expires: t.expires}, nil
 }
 
-// Principal gives the user or role of the ID with its policies as they are now,
-// or the root user of the account if the ID is empty: ErrNone.
-func (s *Service) Principal(ctx context.Context, account, id string) (*policy.Principal, error) {
+// principal reads the user or role of the ID with its policies, or stands for the
+// root user of the account if the ID is empty: ErrNone.
+func (s *Service) principal(ctx context.Context, account, id string) (*policy.Principal, error) {
 	if id == "" {
 		return Root(account), nil
 	}

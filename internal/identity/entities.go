@@ -77,6 +77,9 @@ func (s *Service) create(ctx context.Context, c Caller, e Entity, limit int) (En
 // session of a role has to say whom it means.
 func (s *Service) Self(ctx context.Context, c Caller) (Entity, error) {
 	name, err := self(c, "")
+	if err == nil {
+		err = refuseSession(c)
+	}
 	switch {
 	case err != nil:
 		return Entity{}, err
