@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base32"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,8 +19,10 @@ import (
 	"shale/internal/catalog"
 	"shale/internal/datadir"
 	"shale/internal/domain"
+	"shale/internal/identity"
 	"shale/internal/keyring"
 	"shale/internal/kms"
+	"shale/internal/policy"
 	"shale/internal/reclaim"
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
@@ -35,19 +35,21 @@ const defaultAccount = "default"
 // Names of settings in the catalog.
 const (
 	settingTokenKey     = "token_key"
+	settingSessionKey   = "session_key"
 	settingTestControls = "test_controls"
 )
 
 // A node is the running service on one data folder.
 type node struct {
-	catalog *catalog.Catalog
-	store   *blockstore.Store
-	service *snapshot.Service
-	key     catalog.AccessKey // of the default account
-	clock   *testClock
-	kms     *kms.Local   // nil if keys are kept elsewhere
-	keys    kms.Provider // kms, or what is elsewhere
-	ring    *keyring.Keyring
+	catalog  *catalog.Catalog
+	store    *blockstore.Store
+	service  *snapshot.Service
+	key      catalog.AccessKey // of the default account
+	identity *identity.Service
+	clock    *testClock
+	kms      *kms.Local   // nil if keys are kept elsewhere
+	keys     kms.Provider // kms, or what is elsewhere
+	ring     *keyring.Keyring
 
 	scrub *scrub.Background // nil if it is switched off
 
@@ -146,16 +148,18 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if err := n.openKeys(ctx, dir, o); err != nil {
 		return err
 	}
-	tokenKey, _, err := n.catalog.Setting(ctx, settingTokenKey, func() []byte { return random(token.KeySize) })
+	tokenKey, err := n.secret(ctx, settingTokenKey, token.KeySize)
 	if err != nil {
 		return err
 	}
+	sessionKey, err := n.secret(ctx, settingSessionKey, identity.SessionKeySize)
+	if err != nil {
+		return err
+	}
+	n.identity = identity.New(identity.Options{Store: n.catalog, SessionKey: sessionKey, Now: n.clock.now})
 	id, err := n.storeID(ctx)
 	if err != nil {
 		return err
-	}
-	if len(tokenKey) != token.KeySize {
-		return fmt.Errorf("catalog: the setting %s has %d bytes, not %d", settingTokenKey, len(tokenKey), token.KeySize)
 	}
 	committed, err := n.catalog.Containers(ctx)
 	if err != nil {
@@ -203,12 +207,18 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	return nil
 }
 
+// secret gives a setting of random bytes, which the first start makes.
+func (n *node) secret(ctx context.Context, name string, size int) ([]byte, error) {
+	value, _, err := n.catalog.Setting(ctx, name, func() []byte { return random(size) })
+	if err == nil && len(value) != size {
+		err = fmt.Errorf("catalog: the setting %s has %d bytes, not %d", name, len(value), size)
+	}
+	return value, err
+}
+
 // storeID gives the id of the store, which the first start makes.
 func (n *node) storeID(ctx context.Context) (id [16]byte, err error) {
-	value, _, err := n.catalog.Setting(ctx, catalog.SettingStoreID, func() []byte { return random(len(id)) })
-	if err == nil && len(value) != len(id) {
-		err = fmt.Errorf("catalog: the setting %s has %d bytes, not %d", catalog.SettingStoreID, len(value), len(id))
-	}
+	value, err := n.secret(ctx, catalog.SettingStoreID, len(id))
 	if err != nil {
 		return id, err
 	}
@@ -301,26 +311,21 @@ func (n *node) close() error {
 	return errors.Join(n.store.Close(), n.catalog.Close())
 }
 
-// AccessKey implements gateway.Keys.
-func (n *node) AccessKey(ctx context.Context, id string) (account, secret string, ok bool, err error) {
-	if id == n.key.ID {
-		return n.key.Account, n.key.Secret, true, nil
-	}
-	k, ok, err := n.catalog.AccessKey(ctx, id)
-	return k.Account, k.Secret, ok, err
-}
-
 // BearerToken implements gateway.Tokens.
-func (n *node) BearerToken(ctx context.Context, token string) (account string, ok bool, err error) {
+func (n *node) BearerToken(ctx context.Context, token string) (*policy.Principal, error) {
 	id, sum, ok := bearer.Parse(token)
 	if !ok {
-		return "", false, nil
+		return nil, nil
 	}
 	t, found, err := n.catalog.Bearer(ctx, id)
 	if err != nil || !found || !t.Sum.Equal(sum) {
-		return "", false, err
+		return nil, err
 	}
-	return t.Account, true, nil
+	who, err := n.identity.Principal(ctx, t.Account, t.User)
+	if errors.Is(err, identity.ErrNone) { // deleted a moment ago
+		return nil, nil
+	}
+	return who, err
 }
 
 // Clock implements gateway.TestControls.
@@ -352,11 +357,8 @@ func random(n int) []byte {
 // newAccessKey makes an account number and an access key that look like AWS's.
 func newAccessKey() catalog.AccessKey {
 	number := binary.BigEndian.Uint64(random(8))
-	return catalog.AccessKey{
-		ID:      "AKIA" + base32.StdEncoding.EncodeToString(random(10)),
-		Account: fmt.Sprintf("%012d", 100_000_000_000+number%900_000_000_000),
-		Secret:  base64.StdEncoding.EncodeToString(random(30)),
-	}
+	id, secret := identity.NewAccessKey()
+	return catalog.AccessKey{ID: id, Account: fmt.Sprintf("%012d", 100_000_000_000+number%900_000_000_000), Secret: secret}
 }
 
 // registerStore exports the store's counters, and whether changes are taken.

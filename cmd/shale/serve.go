@@ -23,6 +23,7 @@ import (
 	"shale/internal/ebs"
 	"shale/internal/ec2"
 	"shale/internal/gateway"
+	"shale/internal/iam"
 	"shale/internal/kms"
 	"shale/internal/plain"
 	"shale/internal/trent"
@@ -169,8 +170,8 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	options := gateway.Options{
-		EBS: ebs.New(n.service), EC2: ec2.New(n.service), Plain: plain.New(n.service),
-		Keys: n, Tokens: n, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		EBS: ebs.New(n.service), EC2: ec2.New(n.service), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
+		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.ready, Logger: log, Registry: registry,
 	}
 	if n.kms != nil {

@@ -7,23 +7,24 @@ import (
 	"slices"
 	"strings"
 
+	"shale/internal/identity"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
 
-// identify establishes who sent a request of the plain dialect: the account of
-// its bearer token, or, where that is switched on, the anonymous one. A page of
+// identify establishes who sent a request of the plain dialect: whom its bearer
+// token stands for, or, where that is switched on, the anonymous one. A page of
 // another origin needs a token, for it must not borrow its visitor's place in
 // the network. Spec: plain-json, Which dialect a request gets.
 func (x *exchange) identify() (snapshot.Caller, error) {
 	if err := checkHeader(x.r); err != nil {
 		return snapshot.Caller{}, err
 	}
-	account, given, err := x.bearer()
+	who, err := x.bearer()
 	switch {
 	case err != nil:
 		return snapshot.Caller{}, err
-	case given:
+	case who != nil:
 	case foreignOrigin(x.r):
 		return snapshot.Caller{}, &sigv4.Error{Kind: sigv4.ForeignOrigin}
 	case x.o.Anonymous == "":
@@ -33,7 +34,7 @@ func (x *exchange) identify() (snapshot.Caller, error) {
 				"sign it, or let the server be started with --anonymous",
 		}
 	default:
-		account = x.o.Anonymous
+		who = identity.Root(x.o.Anonymous)
 	}
 	region := x.o.Regions[0]
 	if r, ok := hostRegion(x.r.Host); ok {
@@ -41,8 +42,7 @@ func (x *exchange) identify() (snapshot.Caller, error) {
 			return snapshot.Caller{}, x.wrongRegion()
 		}
 	}
-	x.account = account
-	return snapshot.Caller{Account: x.account, Region: region}, nil
+	return x.known(who, region), nil
 }
 
 // hostRegion returns the region in a host name of the form ebs.{region}.….

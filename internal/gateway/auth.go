@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 
 	"shale/internal/block"
+	"shale/internal/policy"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
@@ -34,17 +36,12 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 			Detail: fmt.Sprintf("the credential should be scoped to the service %q", service),
 		}
 	}
-	if !slices.Contains(x.o.Regions, s.Region) {
+	if !slices.Contains(x.o.Regions, s.Region) && !(s.Region == globalRegion && isGlobal(service)) {
 		return snapshot.Caller{}, nil, x.wrongRegion()
 	}
-	account, secret, ok, err := x.o.Keys.AccessKey(x.r.Context(), s.AccessKeyID)
-	switch {
-	case err != nil:
+	secret, who, err := x.o.Keys.Credential(x.r.Context(), s.AccessKeyID, s.SecurityToken)
+	if err != nil {
 		return snapshot.Caller{}, nil, fmt.Errorf("look up access key: %w", err)
-	case !ok:
-		return snapshot.Caller{}, nil, &sigv4.Error{Kind: sigv4.UnknownKey}
-	case s.SecurityToken != "":
-		return snapshot.Caller{}, nil, &sigv4.Error{Kind: sigv4.UnknownToken}
 	}
 	hash, digest, err := x.payload(s, put)
 	if err != nil {
@@ -53,8 +50,28 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 	if err := s.Verify(x.r, x.signingKey(s, secret), hash, x.o.Now()); err != nil {
 		return snapshot.Caller{}, nil, err
 	}
-	x.account = account
-	return snapshot.Caller{Account: account, Region: s.Region}, digest, nil
+	return x.known(who, s.Region), digest, nil
+}
+
+// globalRegion is that of the services that AWS has one of for all regions: the
+// SDKs that know so sign for it. Spec: ebs-direct §1.1.
+const globalRegion = "us-east-1"
+
+func isGlobal(service string) bool { return service == "iam" || service == "sts" }
+
+// known is the caller of a request that has shown who sent it.
+func (x *exchange) known(who *policy.Principal, region string) snapshot.Caller {
+	x.caller = who.ARN
+	if who.Kind == policy.Account {
+		x.caller = who.Account
+	}
+	peer, _ := netip.ParseAddrPort(x.r.RemoteAddr)
+	return snapshot.Caller{Account: who.Account, Region: region, By: &policy.Subject{
+		Principal: who,
+		Environment: policy.Environment{
+			Time: x.o.Clock(), SourceIP: peer.Addr().Unmap().WithZone(""), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: region,
+		},
+	}}
 }
 
 func (x *exchange) wrongRegion() error {

@@ -106,6 +106,10 @@ func TestCredentials(t *testing.T) {
 		{"unknown key", keys{}, signing{key: "AKIDOTHER"}, nil, refused("ebs", sigv4.UnknownKey)},
 		{"wrong secret", keys{}, signing{secret: "other"}, nil, refused("ebs", sigv4.Mismatch)},
 		{"session token", keys{}, signing{}, []string{"X-Amz-Security-Token: t"}, refused("ebs", sigv4.UnknownToken)},
+		{"session", keys{}, signing{key: sessionKey, token: sessionToken}, nil, "ebs served"},
+		{"session, its token another's", keys{}, signing{key: sessionKey, token: "other"}, nil, refused("ebs", sigv4.UnknownToken)},
+		{"session, without its token", keys{}, signing{key: sessionKey}, nil, refused("ebs", sigv4.UnknownKey)},
+		{"session that is over", keys{}, signing{key: sessionKey, token: expiredToken}, nil, refused("ebs", sigv4.ExpiredToken)},
 		{"too old", keys{}, signing{at: testTime.Add(-16 * time.Minute)}, nil, refused("ebs", sigv4.Expired)},
 		{"too new", keys{}, signing{at: testTime.Add(16 * time.Minute)}, nil, refused("ebs", sigv4.Expired)},
 		{"within the skew", keys{}, signing{at: testTime.Add(14 * time.Minute)}, nil, "ebs served"},
@@ -116,6 +120,16 @@ func TestCredentials(t *testing.T) {
 		if got := f.do(r).Body.String(); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// A session token that is not signed might have been put there on the way.
+func TestUnsignedSessionToken(t *testing.T) {
+	f := newFixture(t, nil)
+	r := sign(t, request("GET", "/snapshots/snap-0/blocks", ""), signing{key: sessionKey})
+	r.Header.Set("X-Amz-Security-Token", sessionToken)
+	if got := f.do(r).Body.String(); got != refused("ebs", sigv4.Mismatch) {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"shale/internal/gateway"
+	"shale/internal/policy"
 	"shale/internal/sigv4"
-	"shale/internal/snapshot"
 )
 
 // A tokenList knows one token.
@@ -16,11 +16,14 @@ type tokenList struct{ err error }
 
 const goodToken = "shale_good-token-that-no-log-may-show"
 
-func (l tokenList) BearerToken(_ context.Context, token string) (string, bool, error) {
-	return testAccount, token == goodToken && l.err == nil, l.err
+func (l tokenList) BearerToken(_ context.Context, token string) (*policy.Principal, error) {
+	if token != goodToken || l.err != nil {
+		return nil, l.err
+	}
+	return alice, nil
 }
 
-// Who has a token is its account, wherever the request comes from; a wrong one
+// Who has a token is whom it stands for, wherever the request comes from; a wrong one
 // is never taken for none. Spec: plain-json, Which dialect a request gets.
 func TestBearer(t *testing.T) {
 	good := "Authorization: Bearer " + goodToken
@@ -49,8 +52,8 @@ func TestBearer(t *testing.T) {
 		if got := f.do(request("GET", "/snapshots", "", tt.headers...)).Body.String(); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
-		if tt.want == "plain served" && f.plain.caller != (snapshot.Caller{Account: testAccount, Region: "us-east-1"}) {
-			t.Errorf("%s: the caller is %v", tt.name, f.plain.caller)
+		if tt.want == "plain served" {
+			callerOf(t, f.plain.caller, alice)
 		}
 		if strings.Contains(f.log.String(), goodToken) {
 			t.Errorf("%s: the log shows the token", tt.name)

@@ -34,11 +34,11 @@ type exchange struct {
 	door     refuser // tells a failure in the request's dialect
 	op       string  // one of few: it labels metrics
 	snapshot string  // as it stands in the path, cut to a sane length
-	account  string
-	quiet    bool   // a probe: nothing that an operator needs to see
-	err      error  // why it was refused
-	cut      bool   // in the middle of the answer
-	stack    []byte // of a panic
+	caller   string  // an ARN, or the account's number for its root user
+	quiet    bool    // a probe: nothing that an operator needs to see
+	err      error   // why it was refused
+	cut      bool    // in the middle of the answer
+	stack    []byte  // of a panic
 }
 
 // A refuser is the half of a Door that tells failures.
@@ -169,8 +169,8 @@ func (x *exchange) log(took time.Duration) {
 	if x.snapshot != "" {
 		attrs = append(attrs, slog.String("snapshot", x.snapshot))
 	}
-	if x.account != "" {
-		attrs = append(attrs, slog.String("caller", x.account))
+	if x.caller != "" {
+		attrs = append(attrs, slog.String("caller", x.caller))
 	}
 	attrs = append(attrs,
 		slog.Int("status", x.w.status),

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"shale/internal/block"
+	"shale/internal/policy"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
@@ -35,12 +36,13 @@ type Door interface {
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 }
 
-// Keys finds access keys. It is asked once for each signed request.
+// Keys knows who may sign. It is asked once for each signed request.
 type Keys interface {
-	// AccessKey returns the account that the key belongs to and its secret.
-	// ok is false if there is no such key; an error means that it cannot be
-	// known now.
-	AccessKey(ctx context.Context, id string) (account, secret string, ok bool, err error)
+	// Credential finds what a request is signed with that names the access key,
+	// and has the session token if that is not empty: its secret, and who it
+	// is. An error is a *sigv4.Error if there is no such credential; any other
+	// means that it cannot be known now.
+	Credential(ctx context.Context, key, token string) (secret string, p *policy.Principal, err error)
 }
 
 // TestControls is the clock that tests may move. Spec: test-controls, Clock.
@@ -52,10 +54,10 @@ type TestControls interface {
 	Advance(ctx context.Context, d time.Duration) error
 }
 
-// Options say what a Gateway stands in front of. EBS, EC2, Plain, Keys
+// Options say what a Gateway stands in front of. EBS, EC2, IAM, STS, Plain, Keys
 // and Regions are required.
 type Options struct {
-	EBS, EC2, Plain Door
+	EBS, EC2, IAM, STS, Plain Door
 	// KMS answers X-Amz-Target: TrentService; nil if no KMS is served here.
 	KMS  Door
 	Keys Keys
@@ -76,6 +78,8 @@ type Options struct {
 	Ready func() error
 	// Now is the real clock, by which signatures are judged; nil for time.Now.
 	Now func() time.Time
+	// Clock is the service's clock, which policies ask; nil for Now.
+	Clock func() time.Time
 	// Stall is how long a client may go without sending a byte of a body, and
 	// how long the rest of a refused body is waited for; 0 for 30 seconds.
 	Stall time.Duration
@@ -101,6 +105,9 @@ func New(o Options) *Gateway {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Clock == nil {
+		o.Clock = o.Now
 	}
 	if o.Stall == 0 {
 		o.Stall = 30 * time.Second

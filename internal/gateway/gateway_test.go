@@ -23,6 +23,8 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/gateway"
+	"shale/internal/identity"
+	"shale/internal/policy"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -83,23 +85,54 @@ func refused(door string, k sigv4.Kind) string { return door + " refused: " + k.
 
 type keys struct{ err error }
 
-func (k keys) AccessKey(_ context.Context, id string) (account, secret string, ok bool, err error) {
-	return testAccount, testSecret, id == testKey, k.err
+func (k keys) Credential(_ context.Context, key, token string) (secret string, p *policy.Principal, err error) {
+	switch {
+	case k.err != nil:
+		return "", nil, k.err
+	case key == testKey && token == "":
+		return testSecret, identity.Root(testAccount), nil
+	case key == sessionKey && token == sessionToken:
+		return testSecret, alice, nil
+	case key == sessionKey && token == expiredToken:
+		return "", nil, &sigv4.Error{Kind: sigv4.ExpiredToken}
+	case token != "":
+		return "", nil, &sigv4.Error{Kind: sigv4.UnknownToken}
+	}
+	return "", nil, &sigv4.Error{Kind: sigv4.UnknownKey}
 }
 
-// A fixture is a gateway with three recording doors.
+// A session of a user.
+const (
+	sessionKey   = "ASIATEST"
+	sessionToken = "session-token-that-no-log-may-show"
+	expiredToken = "expired-token-that-no-log-may-show"
+)
+
+var alice = &policy.Principal{
+	Account: testAccount, ARN: "arn:aws:iam::" + testAccount + ":user/alice", ID: "AIDAALICE", Kind: policy.User, Name: "alice",
+}
+
+// callerOf checks that the door was told of who, and forgets the rest.
+func callerOf(t testing.TB, c snapshot.Caller, who *policy.Principal) {
+	t.Helper()
+	if c.By == nil || c.By.Principal == nil || c.By.ARN != who.ARN || c.Account != who.Account || c.Region != c.By.Region {
+		t.Errorf("the caller is %+v, want %s", c, who.ARN)
+	}
+}
+
+// A fixture is a gateway with recording doors.
 type fixture struct {
 	*gateway.Gateway
-	ebs, ec2, plain *door
-	log             lockedBuffer
+	ebs, ec2, iam, sts, plain *door
+	log                       lockedBuffer
 }
 
 // newFixture returns a gateway whose clock stands at testTime.
 func newFixture(t testing.TB, change func(*gateway.Options)) *fixture {
 	t.Helper()
-	f := &fixture{ebs: &door{name: "ebs"}, ec2: &door{name: "ec2"}, plain: &door{name: "plain"}}
+	f := &fixture{ebs: &door{name: "ebs"}, ec2: &door{name: "ec2"}, iam: &door{name: "iam"}, sts: &door{name: "sts"}, plain: &door{name: "plain"}}
 	o := gateway.Options{
-		EBS: f.ebs, EC2: f.ec2, Plain: f.plain, Keys: keys{},
+		EBS: f.ebs, EC2: f.ec2, IAM: f.iam, STS: f.sts, Plain: f.plain, Keys: keys{},
 		Regions: []string{"us-east-1", "eu-west-3"},
 		Now:     func() time.Time { return testTime },
 		Logger:  slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -151,8 +184,8 @@ func request(method, target, body string, headers ...string) *http.Request {
 
 // A signing says how sign signs.
 type signing struct {
-	key, secret, service, region, hash string
-	at                                 time.Time
+	key, secret, token, service, region, hash string
+	at                                        time.Time
 }
 
 // sign signs r with SigV4; what s leaves out is what is right.
@@ -180,7 +213,7 @@ func sign(t testing.TB, r *http.Request, s signing) *http.Request {
 	}
 	length := r.ContentLength
 	r.ContentLength = 0 // or it would be signed, and is no header of this request
-	err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: s.key, SecretAccessKey: s.secret},
+	err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: s.key, SecretAccessKey: s.secret, SessionToken: s.token},
 		r, s.hash, s.service, s.region, s.at)
 	if err != nil {
 		t.Fatal(err)

@@ -50,20 +50,30 @@ func (x *exchange) servePlain() error {
 	return x.o.Plain.Serve(x.w, x.r, c, nil)
 }
 
-// serveQuery serves the Query protocol. Of its services only EC2 is here; what
-// is signed for another is refused as EC2 would.
+// serveQuery serves the Query protocols: the service that a request is signed
+// for decides. What is signed for another one, or cannot be read, is refused as
+// EC2 would.
 func (x *exchange) serveQuery() error {
-	x.door = x.o.EC2
-	x.op = ec2Operation("")
+	service, door := "ec2", x.o.EC2
+	if s, err := sigv4.Parse(x.r); err == nil {
+		switch s.Service {
+		case "iam":
+			service, door = s.Service, x.o.IAM
+		case "sts":
+			service, door = s.Service, x.o.STS
+		}
+	}
+	x.door = door
+	x.op = queryOperation(service, "")
 	if !sigv4.Signed(x.r) {
 		return &sigv4.Error{Kind: sigv4.Missing}
 	}
-	c, signed, err := x.authenticate("ec2", false)
+	c, signed, err := x.authenticate(service, false)
 	if err != nil {
 		return err
 	}
-	x.op = ec2Operation(x.action())
-	return x.o.EC2.Serve(x.w, x.r, c, signed)
+	x.op = queryOperation(service, x.action())
+	return door.Serve(x.w, x.r, c, signed)
 }
 
 // action returns what the Query protocol calls the operation, for the log; what
@@ -149,15 +159,25 @@ const maxSnapshotID = 64
 // opUnknown stands for requests that are no operation.
 const opUnknown = "unknown"
 
-// ec2Operations are the actions that logs and metrics tell apart.
-var ec2Operations = []string{
-	"CopySnapshot", "CreateSnapshot", "CreateTags", "DeleteSnapshot", "DeleteTags",
-	"DescribeLockedSnapshots", "DescribeSnapshotAttribute", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
-	"DisableEbsEncryptionByDefault", "DisableSnapshotBlockPublicAccess",
-	"EnableEbsEncryptionByDefault", "EnableSnapshotBlockPublicAccess",
-	"GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetSnapshotBlockPublicAccessState",
-	"ListSnapshotsInRecycleBin", "LockSnapshot", "ModifyEbsDefaultKmsKeyId", "ModifySnapshotAttribute", "ModifySnapshotTier",
-	"ResetEbsDefaultKmsKeyId", "ResetSnapshotAttribute", "RestoreSnapshotFromRecycleBin", "RestoreSnapshotTier", "UnlockSnapshot",
+// queryOperations are the actions of each service that logs and metrics tell
+// apart.
+var queryOperations = map[string][]string{
+	"ec2": {
+		"CopySnapshot", "CreateSnapshot", "CreateTags", "DeleteSnapshot", "DeleteTags",
+		"DescribeLockedSnapshots", "DescribeSnapshotAttribute", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
+		"DisableEbsEncryptionByDefault", "DisableSnapshotBlockPublicAccess",
+		"EnableEbsEncryptionByDefault", "EnableSnapshotBlockPublicAccess",
+		"GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetSnapshotBlockPublicAccessState",
+		"ListSnapshotsInRecycleBin", "LockSnapshot", "ModifyEbsDefaultKmsKeyId", "ModifySnapshotAttribute", "ModifySnapshotTier",
+		"ResetEbsDefaultKmsKeyId", "ResetSnapshotAttribute", "RestoreSnapshotFromRecycleBin", "RestoreSnapshotTier", "UnlockSnapshot",
+	},
+	"iam": {
+		"CreateAccessKey", "CreateRole", "CreateUser", "DeleteAccessKey", "DeleteRole", "DeleteRolePolicy",
+		"DeleteUser", "DeleteUserPolicy", "GetRole", "GetRolePolicy", "GetUser", "GetUserPolicy", "ListAccessKeys",
+		"ListRolePolicies", "ListRoles", "ListUserPolicies", "ListUsers", "PutRolePolicy", "PutUserPolicy",
+		"UpdateAccessKey", "UpdateAssumeRolePolicy",
+	},
+	"sts": {"AssumeRole", "GetCallerIdentity", "GetSessionToken"},
 }
 
 // kmsOperations are the operations of KMS that logs and metrics tell apart.
@@ -168,9 +188,9 @@ var kmsOperations = []string{
 	"ReEncrypt", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 }
 
-func ec2Operation(action string) string {
-	if slices.Contains(ec2Operations, action) {
-		return "ec2:" + action
+func queryOperation(service, action string) string {
+	if slices.Contains(queryOperations[service], action) {
+		return service + ":" + action
 	}
-	return "ec2:" + opUnknown
+	return service + ":" + opUnknown
 }

@@ -2,12 +2,16 @@ package gateway_test
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"shale/internal/gateway"
+	"shale/internal/identity"
+	"shale/internal/policy"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
@@ -35,8 +39,13 @@ func TestDispatch(t *testing.T) {
 		{"POST / is EC2", request("POST", "/", "Action=DescribeSnapshots"), &signing{service: "ec2"}, "ec2 served"},
 		{"GET /?Action is EC2", request("GET", "/?Action=DescribeSnapshots", ""), &signing{service: "ec2"}, "ec2 served"},
 		{"POST / for EBS", request("POST", "/", "Action=DescribeSnapshots"), &signing{}, refused("ec2", sigv4.WrongService)},
-		{"POST / for IAM", request("POST", "/", "Action=GetUser"), &signing{service: "iam"}, refused("ec2", sigv4.WrongService)},
-		{"POST / for STS", request("POST", "/", "Action=GetCallerIdentity"), &signing{service: "sts"}, refused("ec2", sigv4.WrongService)},
+		{"POST / for IAM", request("POST", "/", "Action=GetUser"), &signing{service: "iam"}, "iam served"},
+		{"POST / for STS", request("POST", "/", "Action=GetCallerIdentity"), &signing{service: "sts"}, "sts served"},
+		{"GET /?Action for STS", request("GET", "/?Action=GetCallerIdentity", ""), &signing{service: "sts"}, "sts served"},
+		{"the scope decides, not the action", request("POST", "/", "Action=DescribeSnapshots&Version=2016-11-15"), &signing{service: "iam"}, "iam served"},
+		{"IAM, other region", request("POST", "/", "Action=GetUser"), &signing{service: "iam", region: "mars-1"}, refused("iam", sigv4.WrongRegion)},
+		{"IAM, wrong secret", request("POST", "/", "Action=GetUser"), &signing{service: "iam", secret: "other"}, refused("iam", sigv4.Mismatch)},
+		{"POST / that cannot be read", request("POST", "/", "", "Authorization: AWS4-HMAC-SHA256 nonsense"), nil, refused("ec2", sigv4.Malformed)},
 		{"POST / unsigned", request("POST", "/", "Action=DescribeSnapshots"), nil, refused("ec2", sigv4.Missing)},
 		{"POST / with a bearer token", request("POST", "/", "", "Authorization: Bearer x"), nil, refused("ec2", sigv4.Missing)},
 		{"GET /?Action unsigned", request("GET", "/?Action=DescribeSnapshots", ""), nil, refused("ec2", sigv4.Missing)},
@@ -69,28 +78,60 @@ func TestDispatch(t *testing.T) {
 }
 
 func TestCaller(t *testing.T) {
+	root, anonymous := identity.Root(testAccount), identity.Root("999900001111")
+	clock := testTime.Add(time.Hour)
 	for _, tt := range []struct {
-		name string
-		host string
-		sign *signing
-		want snapshot.Caller
+		name   string
+		host   string
+		sign   *signing
+		want   *policy.Principal
+		region string
 	}{
-		{"signed", "127.0.0.1", &signing{region: "eu-west-3"}, snapshot.Caller{Account: testAccount, Region: "eu-west-3"}},
-		{"the scope decides, not the host", "ebs.us-east-1.amazonaws.com", &signing{region: "eu-west-3"}, snapshot.Caller{Account: testAccount, Region: "eu-west-3"}},
-		{"anonymous, default region", "127.0.0.1:8484", nil, snapshot.Caller{Account: "999900001111", Region: "us-east-1"}},
-		{"anonymous, region of the host", "EBS.eu-west-3.amazonaws.com:8484", nil, snapshot.Caller{Account: "999900001111", Region: "eu-west-3"}},
-		{"anonymous, no region in the host", "ebs.localhost", nil, snapshot.Caller{Account: "999900001111", Region: "us-east-1"}},
+		{"signed", "127.0.0.1", &signing{region: "eu-west-3"}, root, "eu-west-3"},
+		{"by a session", "127.0.0.1", &signing{key: sessionKey, token: sessionToken}, alice, "us-east-1"},
+		{"the scope decides, not the host", "ebs.us-east-1.amazonaws.com", &signing{region: "eu-west-3"}, root, "eu-west-3"},
+		{"anonymous, default region", "127.0.0.1:8484", nil, anonymous, "us-east-1"},
+		{"anonymous, region of the host", "EBS.eu-west-3.amazonaws.com:8484", nil, anonymous, "eu-west-3"},
+		{"anonymous, no region in the host", "ebs.localhost", nil, anonymous, "us-east-1"},
 	} {
-		f := newFixture(t, func(o *gateway.Options) { o.Anonymous = "999900001111" })
-		r, d := request("GET", "/snapshots/snap-0/blocks", ""), f.plain
-		r.Host = tt.host
+		f := newFixture(t, func(o *gateway.Options) {
+			o.Anonymous = "999900001111"
+			o.Clock = func() time.Time { return clock }
+		})
+		r, d := request("GET", "/snapshots/snap-0/blocks", "", "User-Agent: tool/1"), f.plain
+		r.Host, r.RemoteAddr = tt.host, "[::ffff:192.0.2.7]:1234"
 		if tt.sign != nil {
 			sign(t, r, *tt.sign)
 			d = f.ebs
 		}
 		f.do(r)
-		if diff := cmp.Diff(tt.want, d.caller); diff != "" {
+		want := snapshot.Caller{Account: tt.want.Account, Region: tt.region, By: &policy.Subject{Principal: tt.want, Environment: policy.Environment{
+			Time: clock, SourceIP: netip.MustParseAddr("192.0.2.7"), UserAgent: "tool/1", Region: tt.region,
+		}}}
+		if diff := cmp.Diff(want, d.caller, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%s: caller (-want +got):\n%s", tt.name, diff)
+		}
+		name := tt.want.ARN
+		if tt.want.Kind == policy.Account {
+			name = tt.want.Account
+		}
+		if log := f.log.String(); !strings.Contains(log, "caller="+name+" ") || strings.Contains(log, sessionToken) {
+			t.Errorf("%s: the log has\n%s", tt.name, log)
+		}
+	}
+}
+
+// IAM and STS are everywhere, and have one region for all. Spec: ebs-direct §1.1.
+func TestGlobalRegion(t *testing.T) {
+	for _, service := range []string{"iam", "sts", "ec2"} {
+		f := newFixture(t, func(o *gateway.Options) { o.Regions = []string{"eu-west-3"} })
+		r := sign(t, request("POST", "/", "Action=X"), signing{service: service, region: "us-east-1"})
+		want := service + " served"
+		if service == "ec2" {
+			want = refused("ec2", sigv4.WrongRegion)
+		}
+		if got := f.do(r).Body.String(); got != want {
+			t.Errorf("%s: got %q, want %q", service, got, want)
 		}
 	}
 }
