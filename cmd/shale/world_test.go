@@ -276,7 +276,11 @@ func script() []step {
 		}},
 		{"name a key", func(ctx context.Context, w *world) error {
 			c := kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}
-			for _, k := range w.node.kms.Keys(ctx, c) {
+			all, err := w.node.kms.Keys(ctx, c)
+			if err != nil {
+				return err
+			}
+			for _, k := range all {
 				if k.Manager == kms.Customer {
 					w.ids["key"] = k.ID
 				}
@@ -354,7 +358,11 @@ func (w *world) look(ctx context.Context) (string, error) {
 	}
 	fmt.Fprintf(&out, "default key %s\n", byDefault)
 	keys := kms.Caller{Account: c.Account, Region: c.Region}
-	for _, k := range w.node.kms.Keys(ctx, keys) {
+	all, err := w.node.kms.Keys(ctx, keys)
+	if err != nil {
+		return "", err
+	}
+	for _, k := range all {
 		if k.Manager != kms.Customer {
 			continue // made by whoever needs it first, before he does anything that can be seen
 		}

@@ -30,7 +30,7 @@ func (e *entry) owner() (kms.Caller, bool) {
 	if len(parts) < 6 {
 		return kms.Caller{}, false
 	}
-	return kms.Caller{Account: parts[4], Region: parts[3]}, true
+	return kms.Caller{Account: parts[4], Region: parts[3], Worker: true}, true
 }
 
 // ReadARN gives the ARN of the KMS key in the file of a domain. The error is

@@ -28,7 +28,7 @@ const (
 
 // An aliasName is an alias in its account and region.
 type aliasName struct {
-	Caller
+	home
 	name string
 }
 
@@ -55,16 +55,16 @@ type aliasRecord struct {
 	UpdatedMs int64  `json:"updated_ms"`
 }
 
-func (r reference) aliasARN() string {
-	return "arn:aws:kms:" + r.Region + ":" + r.Account + ":" + r.alias
-}
+func (n aliasName) arn() string { return "arn:aws:kms:" + n.Region + ":" + n.Account + ":" + n.name }
+
+func (r reference) aliasARN() string { return aliasName{r.home, r.alias}.arn() }
 
 // defaultKeyID is the ID of an account's default key in a region. It is the
 // same each time, so that a key whose file is damaged is not replaced by
 // another.
-func defaultKeyID(c Caller) string {
-	h := sha256.Sum256([]byte("shale kms default key 1\x00" + c.Account + "\x00" + c.Region))
-	return uuid([16]byte(h[:]), 8)
+func defaultKeyID(h home) string {
+	sum := sha256.Sum256([]byte("shale kms default key 1\x00" + h.Account + "\x00" + h.Region))
+	return uuid([16]byte(sum[:]), 8)
 }
 
 // uuid prints the bytes as a UUID of the version.
@@ -89,7 +89,7 @@ func (l *Local) readAliases() {
 		return
 	}
 	for _, r := range all {
-		l.aliases[aliasName{Caller{r.Account, r.Region}, r.Name}] = alias{
+		l.aliases[aliasName{home{r.Account, r.Region}, r.Name}] = alias{
 			r.Key, time.UnixMilli(r.CreatedMs).UTC(), time.UnixMilli(r.UpdatedMs).UTC(),
 		}
 	}
@@ -143,7 +143,7 @@ func checkAliasName(name string) error {
 }
 
 // target finds the key that an alias is to stand for.
-func (l *Local) target(ctx context.Context, c Caller, name string, a Action) (*key, error) {
+func (l *Local) target(ctx context.Context, c Caller, name string, a ask) (*key, error) {
 	if strings.HasPrefix(name, aliasPrefix) || strings.HasPrefix(name, "arn:") && strings.Contains(name, ":"+aliasPrefix) {
 		return nil, refuse(InvalidValue, "Aliases must refer to keys. Not aliases")
 	}
@@ -161,13 +161,17 @@ func (l *Local) CreateAlias(ctx context.Context, c Caller, name, keyName string)
 	}
 	l.change.Lock()
 	defer l.change.Unlock()
-	k, err := l.target(ctx, c, keyName, "kms:CreateAlias")
+	n := aliasName{c.home(), name}
+	create := ask{action: "kms:CreateAlias"}
+	if err := c.authorizeOn(n.arn(), create); err != nil {
+		return err
+	}
+	k, err := l.target(ctx, c, keyName, create)
 	if err != nil {
 		return err
 	}
-	n := aliasName{c, name}
 	if _, ok := l.liveAlias(n); ok {
-		return refuse(AlreadyExists, "An alias with the name %s already exists", reference{Caller: c, alias: name}.aliasARN())
+		return refuse(AlreadyExists, "An alias with the name %s already exists", n.arn())
 	}
 	if len(l.aliases) >= maxAliases {
 		return refuse(LimitExceeded, "This server holds at most %d aliases.", maxAliases)
@@ -184,12 +188,16 @@ func (l *Local) UpdateAlias(ctx context.Context, c Caller, name, keyName string)
 	}
 	l.change.Lock()
 	defer l.change.Unlock()
-	k, err := l.target(ctx, c, keyName, "kms:UpdateAlias")
+	n := aliasName{c.home(), name}
+	update := ask{action: "kms:UpdateAlias"}
+	if err := c.authorizeOn(n.arn(), update); err != nil {
+		return err
+	}
+	k, err := l.target(ctx, c, keyName, update)
 	if err != nil {
 		return err
 	}
-	n := aliasName{c, name}
-	old, err := l.changeableAlias(ctx, n, "kms:UpdateAlias")
+	old, err := l.changeableAlias(ctx, c, n, update)
 	if err != nil {
 		return err
 	}
@@ -203,8 +211,12 @@ func (l *Local) DeleteAlias(ctx context.Context, c Caller, name string) error {
 	}
 	l.change.Lock()
 	defer l.change.Unlock()
-	n := aliasName{c, name}
-	if _, err := l.changeableAlias(ctx, n, "kms:DeleteAlias"); err != nil {
+	n := aliasName{c.home(), name}
+	remove := ask{action: "kms:DeleteAlias"}
+	if err := c.authorizeOn(n.arn(), remove); err != nil {
+		return err
+	}
+	if _, err := l.changeableAlias(ctx, c, n, remove); err != nil {
 		return err
 	}
 	return l.storeAliases(func(all map[aliasName]alias) { delete(all, n) })
@@ -212,18 +224,18 @@ func (l *Local) DeleteAlias(ctx context.Context, c Caller, name string) error {
 
 // changeableAlias finds an alias whose key's policy allows the action. If that
 // key's file is damaged nobody can be asked, and its own account may.
-func (l *Local) changeableAlias(ctx context.Context, n aliasName, a Action) (alias, error) {
+func (l *Local) changeableAlias(ctx context.Context, c Caller, n aliasName, a ask) (alias, error) {
 	if l.aliasDamage != nil {
 		return alias{}, l.aliasDamage
 	}
 	found, ok := l.liveAlias(n)
 	if !ok {
-		return alias{}, noSuchAlias(reference{Caller: n.Caller, alias: n.name}.aliasARN())
+		return alias{}, noSuchAlias(n.arn())
 	}
 	if l.damaged[found.key] != nil {
 		return found, nil
 	}
-	_, err := l.own(ctx, n.Caller, found.key, a)
+	_, err := l.own(ctx, c, found.key, a)
 	return found, err
 }
 
@@ -241,9 +253,13 @@ func (l *Local) liveAlias(n aliasName) (alias, bool) {
 // Aliases gives the caller's aliases, or those of one key, in the order of
 // their names.
 func (l *Local) Aliases(ctx context.Context, c Caller, keyName string) ([]Alias, error) {
+	list := ask{action: "kms:ListAliases"}
+	if err := c.authorizeOn("*", list); err != nil {
+		return nil, err
+	}
 	of := ""
 	if keyName != "" {
-		k, err := l.own(ctx, c, keyName, "kms:ListAliases")
+		k, err := l.own(ctx, c, keyName, list)
 		if err != nil {
 			return nil, err
 		}
@@ -257,15 +273,15 @@ func (l *Local) Aliases(ctx context.Context, c Caller, keyName string) ([]Alias,
 	var found []Alias
 	add := func(name string, a alias) {
 		if k := l.keys[a.key]; (of == "" || of == a.key) && (k == nil || !l.gone(k)) {
-			found = append(found, Alias{name, reference{Caller: c, alias: name}.aliasARN(), a.key, a.created, a.updated})
+			found = append(found, Alias{name, aliasName{c.home(), name}.arn(), a.key, a.created, a.updated})
 		}
 	}
 	for n, a := range l.aliases {
-		if n.Caller == c {
+		if n.home == c.home() {
 			add(n.name, a)
 		}
 	}
-	if k := l.keys[defaultKeyID(c)]; k != nil {
+	if k := l.keys[defaultKeyID(c.home())]; k != nil {
 		add(DefaultKeyAlias, alias{k.ID, k.Created, k.Created})
 	}
 	slices.SortFunc(found, func(a, b Alias) int { return strings.Compare(a.Name, b.Name) })

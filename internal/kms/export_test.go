@@ -6,7 +6,10 @@ func PolicyAllows(text, account string, a Action, arn string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return p.decide(account, a, arn) == allowed, nil
+	k := &key{Metadata: Metadata{Key: Key{ARN: arn, Account: account}}, policy: p}
+	c := Caller{Account: account}
+	err = (&Local{}).permit(k, &reference{home: c.home(), asker: c}, &ask{action: a})
+	return err == nil, nil
 }
 
 // DecodeKeyFile decodes a key's file and gives what encoding it again gives.

@@ -8,12 +8,6 @@ package kms
 
 import "context"
 
-// A Caller is who asks, and of which region.
-type Caller struct {
-	Account string // 12 digits
-	Region  string
-}
-
 // An Action is what a key's policy may allow: "kms:Decrypt".
 type Action string
 

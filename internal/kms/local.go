@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"shale/internal/policy"
 	"shale/internal/vfs"
 )
 
@@ -82,7 +83,8 @@ var _ Provider = (*Local)(nil)
 type key struct {
 	Metadata
 	policyText string
-	policy     *policy
+	policy     *policy.Policy
+	ours       bool // the policy is one that this package writes
 	tags       []Tag
 	wrapped    wrapped
 	wrappedBy  RootID
@@ -173,10 +175,10 @@ func (l *Local) readKey(id string) (*key, error) {
 	}
 	k := &key{
 		Metadata: Metadata{
-			Key: newKey(r.ID, Caller{r.Account, r.Region}, r.Manager), State: r.State,
+			Key: newKey(r.ID, home{r.Account, r.Region}, r.Manager), State: r.State,
 			Created: time.UnixMilli(r.CreatedMs).UTC(), Description: r.Description, WindowDays: r.WindowDays,
 		},
-		policyText: r.Policy, tags: r.Tags, wrapped: f.key, wrappedBy: f.root,
+		tags: r.Tags, wrapped: f.key, wrappedBy: f.root,
 	}
 	if r.DeletionMs != 0 {
 		k.Deletion = time.UnixMilli(r.DeletionMs).UTC()
@@ -193,7 +195,7 @@ func (l *Local) readKey(id string) (*key, error) {
 	default:
 		return nil, fmt.Errorf("the state %q is not known", r.State)
 	}
-	if k.policy, err = parsePolicy(r.Policy); err != nil {
+	if err := k.judgeBy(r.Policy); err != nil {
 		return nil, err
 	}
 	root, err := l.rootOf(f.root)
@@ -208,8 +210,8 @@ func (l *Local) readKey(id string) (*key, error) {
 	return k, nil
 }
 
-func newKey(id string, c Caller, m Manager) Key {
-	return Key{ID: id, ARN: "arn:aws:kms:" + c.Region + ":" + c.Account + ":key/" + id, Account: c.Account, Region: c.Region, Manager: m}
+func newKey(id string, h home, m Manager) Key {
+	return Key{ID: id, ARN: "arn:aws:kms:" + h.Region + ":" + h.Account + ":key/" + id, Account: h.Account, Region: h.Region, Manager: m}
 }
 
 func (l *Local) rootOf(id RootID) (Root, error) {
@@ -277,18 +279,18 @@ func (l *Local) gone(k *key) bool {
 
 // A reference is what a caller calls a key by.
 type reference struct {
-	Caller        // whose key or alias it is
-	id     string // of a key
-	alias  string // or the name of an alias, with "alias/"
-	name   string // as it was given
-	arn    bool   // whether it was given as an ARN
-	asker  Caller // who asks
+	home         // of the key or alias
+	id    string // of a key
+	alias string // or the name of an alias, with "alias/"
+	name  string // as it was given
+	arn   bool   // whether it was given as an ARN
+	asker Caller // who asks
 }
 
 // parse reads the name of a key: an ID, the name of an alias, or an ARN of
 // either.
 func parse(c Caller, name string) (reference, error) {
-	r := reference{Caller: c, asker: c, name: name}
+	r := reference{home: c.home(), asker: c, name: name}
 	resource, isARN := name, strings.HasPrefix(name, "arn:")
 	if isARN {
 		parts := strings.SplitN(name, ":", 6)
@@ -321,7 +323,7 @@ var accountNumber = regexp.MustCompile(`^[0-9]{12}$`)
 // find gives the key that the caller means by the name, if the caller may do
 // the action with it. It makes the account's default key if that is meant and
 // not there yet.
-func (l *Local) find(ctx context.Context, c Caller, name string, a Action) (*key, error) {
+func (l *Local) find(ctx context.Context, c Caller, name string, a ask) (*key, error) {
 	r, err := parse(c, name)
 	if err != nil {
 		return nil, err
@@ -331,7 +333,7 @@ func (l *Local) find(ctx context.Context, c Caller, name string, a Action) (*key
 
 // own is find for operations that take no alias and that only the key's own
 // account can ask for.
-func (l *Local) own(ctx context.Context, c Caller, name string, a Action) (*key, error) {
+func (l *Local) own(ctx context.Context, c Caller, name string, a ask) (*key, error) {
 	r, err := parse(c, name)
 	switch {
 	case err != nil:
@@ -341,32 +343,32 @@ func (l *Local) own(ctx context.Context, c Caller, name string, a Action) (*key,
 	case r.alias != "":
 		return nil, refuse(NotFound, "Invalid keyId '%s'", name)
 	case r.Account != c.Account:
-		return nil, deniedAbroad(c.Account, a, r.name)
+		return nil, deniedAbroad(c, a.action, r.name)
 	}
 	return l.resolve(ctx, r, a)
 }
 
 // customers is own for operations that keys managed by AWS refuse.
-func (l *Local) customers(ctx context.Context, c Caller, name string, a Action) (*key, error) {
+func (l *Local) customers(ctx context.Context, c Caller, name string, a ask) (*key, error) {
 	k, err := l.own(ctx, c, name, a)
 	if err == nil && k.Manager == AWS {
-		return nil, denied(c.Account, a, k.ARN, "because the key is managed by AWS")
+		return nil, denied(c, a.action, k.ARN, "because the key is managed by AWS")
 	}
 	return k, err
 }
 
-func (l *Local) resolve(ctx context.Context, r reference, a Action) (*key, error) {
+func (l *Local) resolve(ctx context.Context, r reference, a ask) (*key, error) {
 	k, err := l.lookUp(r)
 	if errors.Is(err, errNoDefault) {
-		k, err = l.makeDefault(ctx, r.Caller)
+		k, err = l.makeDefault(ctx, r.asker)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == NotFound && r.Account != r.asker.Account {
-		return nil, deniedAbroad(r.asker.Account, a, r.name)
+		return nil, deniedAbroad(r.asker, a.action, r.name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return k, l.permit(k, r, a)
+	return k, l.permit(k, &r, &a)
 }
 
 // errNoDefault says that an account's default key has yet to be made.
@@ -377,12 +379,12 @@ func (l *Local) lookUp(r reference) (*key, error) {
 	defer l.mu.RUnlock()
 	id := r.id
 	if r.alias == DefaultKeyAlias {
-		id = defaultKeyID(r.Caller)
+		id = defaultKeyID(r.home)
 	} else if r.alias != "" {
 		if l.aliasDamage != nil {
 			return nil, l.aliasDamage
 		}
-		a, ok := l.aliases[aliasName{r.Caller, r.alias}]
+		a, ok := l.aliases[aliasName{r.home, r.alias}]
 		if !ok {
 			return nil, noSuchAlias(r.aliasARN())
 		}
@@ -398,24 +400,9 @@ func (l *Local) lookUp(r reference) (*key, error) {
 	case r.alias != "" && (!ok || l.gone(k)):
 		return nil, noSuchAlias(r.aliasARN())
 	case !ok || l.gone(k) || k.Account != r.Account || k.Region != r.Region:
-		return nil, noSuchKey(newKey(id, r.Caller, Customer).ARN)
+		return nil, noSuchKey(newKey(id, r.home, Customer).ARN)
 	}
 	return k, nil
-}
-
-// permit asks the key's policy.
-func (l *Local) permit(k *key, r reference, a Action) error {
-	abroad := k.Account != r.asker.Account
-	d := k.policy.decide(r.asker.Account, a, k.ARN)
-	switch {
-	case d == allowed:
-		return nil
-	case abroad:
-		return deniedAbroad(r.asker.Account, a, r.name)
-	case d == refused:
-		return denied(r.asker.Account, a, k.ARN, "with an explicit deny in a resource-based policy")
-	}
-	return denied(r.asker.Account, a, k.ARN, fmt.Sprintf("because no resource-based policy allows the %s action", a))
 }
 
 // usable says whether the key can encrypt and decrypt now.

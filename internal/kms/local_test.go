@@ -296,7 +296,7 @@ func TestDeletion(t *testing.T) {
 		wantCode(t, err, kms.NotFound, "Alias arn:aws:kms:us-east-1:111122223333:alias/doomed is not found.")
 		_, err = f.Open(ctx, alice, d.Wrapped, kms.Request{})
 		wantCode(t, err, kms.AccessDenied, "")
-		if keys := f.Keys(ctx, alice); len(keys) != 0 {
+		if keys, err := f.Keys(ctx, alice); err != nil || len(keys) != 0 {
 			t.Errorf("keys %v", keys)
 		}
 		if aliases, err := f.Aliases(ctx, alice, ""); err != nil || len(aliases) != 0 {
@@ -391,7 +391,7 @@ func TestConcurrently(t *testing.T) {
 				} else if err != nil {
 					wantCode(t, err, kms.Disabled, "")
 				}
-				f.Keys(t.Context(), alice)
+				_, _ = f.Keys(t.Context(), alice)
 				must2(f.Aliases(t.Context(), alice, ""))
 				must2(f.Key(t.Context(), bob, kms.DefaultKeyAlias))
 			}
@@ -413,7 +413,7 @@ func TestConcurrently(t *testing.T) {
 	changes.Wait()
 	close(stop)
 	all.Wait()
-	if keys := f.Keys(t.Context(), bob); len(keys) != 1 {
+	if keys, err := f.Keys(t.Context(), bob); err != nil || len(keys) != 1 {
 		t.Errorf("default keys %v", keys)
 	}
 }
@@ -617,7 +617,7 @@ func TestNames(t *testing.T) {
 		}
 		wantCode(t, err, tt.code, tt.text)
 	}
-	if keys := f.Keys(ctx, alice); len(keys) != 1 {
+	if keys, err := f.Keys(ctx, alice); err != nil || len(keys) != 1 {
 		t.Errorf("somebody else's question made a default key: %v", keys)
 	}
 }

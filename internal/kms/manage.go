@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,9 +36,17 @@ func (l *Local) CreateKey(_ context.Context, c Caller, r CreateRequest) (Metadat
 	if err := checkTags(r.Tags); err != nil {
 		return Metadata{}, err
 	}
+	if err := c.authorizeOn("*", ask{action: "kms:CreateKey", tags: r.Tags, about: bypass(r.BypassLockoutCheck)}); err != nil {
+		return Metadata{}, err
+	}
+	if len(r.Tags) > 0 {
+		if err := c.authorizeOn("*", ask{action: "kms:TagResource", tags: r.Tags}); err != nil {
+			return Metadata{}, err
+		}
+	}
 	id := uuid([16]byte(randomBytes(16)), 4)
 	k := &key{
-		Metadata: Metadata{Key: newKey(id, c, Customer), State: Enabled, Description: r.Description},
+		Metadata: Metadata{Key: newKey(id, c.home(), Customer), State: Enabled, Description: r.Description},
 		tags:     sortTags(r.Tags),
 	}
 	if err := k.setPolicy(c, r.Policy, r.BypassLockoutCheck); err != nil {
@@ -76,16 +85,15 @@ func (l *Local) add(k *key) error {
 func (l *Local) makeDefault(_ context.Context, c Caller) (*key, error) {
 	l.change.Lock()
 	defer l.change.Unlock()
-	k, err := l.lookUp(reference{Caller: c, asker: c, alias: DefaultKeyAlias})
+	k, err := l.lookUp(reference{home: c.home(), asker: c, alias: DefaultKeyAlias})
 	if err == nil {
 		return k, nil
 	}
 	k = &key{Metadata: Metadata{
-		Key: newKey(defaultKeyID(c), c, AWS), State: Enabled,
+		Key: newKey(defaultKeyID(c.home()), c.home(), AWS), State: Enabled,
 		Description: "Default key that protects my EBS volumes when no other key is defined",
 	}}
-	k.policyText = managedPolicy(c.Account)
-	if k.policy, err = parsePolicy(k.policyText); err != nil {
+	if err := k.judgeBy(managedPolicy(c.Account)); err != nil {
 		return nil, err
 	}
 	return k, l.add(k)
@@ -96,20 +104,25 @@ func (k *key) setPolicy(c Caller, text string, bypassLockoutCheck bool) error {
 	if text == "" {
 		text = defaultPolicy(c.Account)
 	}
-	p, err := parsePolicy(text)
-	if err != nil {
+	if err := k.judgeBy(text); err != nil {
 		return err
 	}
-	if !bypassLockoutCheck && p.decide(c.Account, "kms:PutKeyPolicy", k.ARN) != allowed {
+	if !bypassLockoutCheck && c.lockedOut(k) {
 		return refuse(MalformedPolicy, "The new key policy will not allow you to update the key policy in the future.")
 	}
-	k.policyText, k.policy = text, p
 	return nil
+}
+
+// judgeBy gives a key that is being made or copied the policy.
+func (k *key) judgeBy(text string) (err error) {
+	k.policyText, k.ours = text, text == defaultPolicy(k.Account) || text == managedPolicy(k.Account)
+	k.policy, err = parsePolicy(text)
+	return err
 }
 
 // Describe tells of a key that the caller may name by an alias, too.
 func (l *Local) Describe(ctx context.Context, c Caller, name string) (Metadata, error) {
-	k, err := l.find(ctx, c, name, DescribeKey)
+	k, err := l.find(ctx, c, name, ask{action: DescribeKey})
 	if err != nil {
 		return Metadata{}, err
 	}
@@ -117,25 +130,28 @@ func (l *Local) Describe(ctx context.Context, c Caller, name string) (Metadata, 
 }
 
 // Keys gives the caller's keys, in the order of their IDs.
-func (l *Local) Keys(_ context.Context, c Caller) []Key {
+func (l *Local) Keys(_ context.Context, c Caller) ([]Key, error) {
+	if err := c.authorizeOn("*", ask{action: "kms:ListKeys"}); err != nil {
+		return nil, err
+	}
 	owned := l.owned(c)
 	keys := make([]Key, len(owned))
 	for i, k := range owned {
 		keys[i] = k.Key
 	}
-	return keys
+	return keys, nil
 }
 
 // Rotating reports whether the key's material is exchanged each year: never.
 func (l *Local) Rotating(ctx context.Context, c Caller, name string) (Key, error) {
 	r, err := parse(c, name)
 	if err == nil && r.alias != "" {
-		_, err = l.own(ctx, c, name, "kms:GetKeyRotationStatus") // which takes none
+		_, err = l.own(ctx, c, name, ask{action: "kms:GetKeyRotationStatus"}) // which takes none
 	}
 	if err != nil {
 		return Key{}, err
 	}
-	k, err := l.resolve(ctx, r, "kms:GetKeyRotationStatus")
+	k, err := l.resolve(ctx, r, ask{action: "kms:GetKeyRotationStatus"})
 	if err != nil {
 		return Key{}, err
 	}
@@ -143,7 +159,7 @@ func (l *Local) Rotating(ctx context.Context, c Caller, name string) (Key, error
 }
 
 // alter stores what edit makes of a copy of the caller's key.
-func (l *Local) alter(ctx context.Context, c Caller, name string, a Action, edit func(*key) error) (Metadata, error) {
+func (l *Local) alter(ctx context.Context, c Caller, name string, a ask, edit func(*key) error) (Metadata, error) {
 	l.change.Lock()
 	defer l.change.Unlock()
 	k, err := l.customers(ctx, c, name, a)
@@ -159,7 +175,7 @@ func (l *Local) alter(ctx context.Context, c Caller, name string, a Action, edit
 
 // EnableKey lets a key be used again.
 func (l *Local) EnableKey(ctx context.Context, c Caller, name string) error {
-	_, err := l.alter(ctx, c, name, "kms:EnableKey", func(k *key) error {
+	_, err := l.alter(ctx, c, name, ask{action: "kms:EnableKey"}, func(k *key) error {
 		err := k.pending()
 		k.State = Enabled
 		return err
@@ -169,7 +185,7 @@ func (l *Local) EnableKey(ctx context.Context, c Caller, name string) error {
 
 // DisableKey ends all use of a key, until it is enabled.
 func (l *Local) DisableKey(ctx context.Context, c Caller, name string) error {
-	_, err := l.alter(ctx, c, name, "kms:DisableKey", func(k *key) error {
+	_, err := l.alter(ctx, c, name, ask{action: "kms:DisableKey"}, func(k *key) error {
 		err := k.pending()
 		k.State = DisabledState
 		return err
@@ -187,7 +203,9 @@ func (l *Local) ScheduleDeletion(ctx context.Context, c Caller, name string, day
 	if window < minWindow || window > maxWindow {
 		return Metadata{}, refuse(InvalidValue, "PendingWindowInDays must be between %d and %d inclusive", minWindow, maxWindow)
 	}
-	return l.alter(ctx, c, name, "kms:ScheduleKeyDeletion", func(k *key) error {
+	return l.alter(ctx, c, name, ask{
+		action: "kms:ScheduleKeyDeletion", about: map[string]string{"kms:schedulekeydeletionpendingwindowindays": strconv.FormatInt(window, 10)},
+	}, func(k *key) error {
 		err := k.pending()
 		k.State, k.WindowDays = PendingDeletion, int(window)
 		k.Deletion = l.now().UTC().Truncate(time.Millisecond).AddDate(0, 0, int(window))
@@ -197,7 +215,7 @@ func (l *Local) ScheduleDeletion(ctx context.Context, c Caller, name string, day
 
 // CancelDeletion keeps a key that was to be deleted. It is then disabled.
 func (l *Local) CancelDeletion(ctx context.Context, c Caller, name string) (Metadata, error) {
-	return l.alter(ctx, c, name, "kms:CancelKeyDeletion", func(k *key) error {
+	return l.alter(ctx, c, name, ask{action: "kms:CancelKeyDeletion"}, func(k *key) error {
 		if k.State != PendingDeletion {
 			return refuse(InvalidState, "%s is not pending deletion.", k.ARN)
 		}
@@ -208,7 +226,7 @@ func (l *Local) CancelDeletion(ctx context.Context, c Caller, name string) (Meta
 
 // UpdateDescription replaces what is said about a key.
 func (l *Local) UpdateDescription(ctx context.Context, c Caller, name, description string) error {
-	_, err := l.alter(ctx, c, name, "kms:UpdateKeyDescription", func(k *key) error {
+	_, err := l.alter(ctx, c, name, ask{action: "kms:UpdateKeyDescription"}, func(k *key) error {
 		k.Description = description
 		return k.pending()
 	})
@@ -217,7 +235,7 @@ func (l *Local) UpdateDescription(ctx context.Context, c Caller, name, descripti
 
 // PutPolicy replaces a key's policy.
 func (l *Local) PutPolicy(ctx context.Context, c Caller, name, text string, bypassLockoutCheck bool) error {
-	_, err := l.alter(ctx, c, name, "kms:PutKeyPolicy", func(k *key) error {
+	_, err := l.alter(ctx, c, name, ask{action: "kms:PutKeyPolicy", about: bypass(bypassLockoutCheck)}, func(k *key) error {
 		return k.setPolicy(c, text, bypassLockoutCheck)
 	})
 	return err
@@ -225,7 +243,7 @@ func (l *Local) PutPolicy(ctx context.Context, c Caller, name, text string, bypa
 
 // Policy gives a key's policy as it was put.
 func (l *Local) Policy(ctx context.Context, c Caller, name string) (string, error) {
-	k, err := l.own(ctx, c, name, "kms:GetKeyPolicy")
+	k, err := l.own(ctx, c, name, ask{action: "kms:GetKeyPolicy"})
 	if err != nil {
 		return "", err
 	}
@@ -234,13 +252,13 @@ func (l *Local) Policy(ctx context.Context, c Caller, name string) (string, erro
 
 // PolicyNames gives the names of a key's policies: the one that there is.
 func (l *Local) PolicyNames(ctx context.Context, c Caller, name string) ([]string, error) {
-	_, err := l.own(ctx, c, name, "kms:ListKeyPolicies")
+	_, err := l.own(ctx, c, name, ask{action: "kms:ListKeyPolicies"})
 	return []string{PolicyName}, err
 }
 
 // Tags gives a key's tags in the order of their keys.
 func (l *Local) Tags(ctx context.Context, c Caller, name string) ([]Tag, error) {
-	k, err := l.own(ctx, c, name, "kms:ListResourceTags")
+	k, err := l.own(ctx, c, name, ask{action: "kms:ListResourceTags"})
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +270,7 @@ func (l *Local) AddTags(ctx context.Context, c Caller, name string, tags []Tag) 
 	if err := checkTags(tags); err != nil {
 		return err
 	}
-	_, err := l.alter(ctx, c, name, "kms:TagResource", func(k *key) error {
+	_, err := l.alter(ctx, c, name, ask{action: "kms:TagResource", tags: tags}, func(k *key) error {
 		kept := slices.DeleteFunc(slices.Clone(k.tags), func(old Tag) bool {
 			return slices.ContainsFunc(tags, func(t Tag) bool { return t.Key == old.Key })
 		})
@@ -267,7 +285,11 @@ func (l *Local) AddTags(ctx context.Context, c Caller, name string, tags []Tag) 
 
 // RemoveTags takes the tags with the names away from a key.
 func (l *Local) RemoveTags(ctx context.Context, c Caller, name string, keys []string) error {
-	_, err := l.alter(ctx, c, name, "kms:UntagResource", func(k *key) error {
+	gone := make([]Tag, len(keys))
+	for i, key := range keys {
+		gone[i].Key = key
+	}
+	_, err := l.alter(ctx, c, name, ask{action: "kms:UntagResource", tags: gone}, func(k *key) error {
 		k.tags = slices.DeleteFunc(slices.Clone(k.tags), func(t Tag) bool { return slices.Contains(keys, t.Key) })
 		return k.pending()
 	})

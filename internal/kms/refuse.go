@@ -1,6 +1,10 @@
 package kms
 
-import "fmt"
+import (
+	"fmt"
+
+	"shale/internal/policy"
+)
 
 // The codes of operations that manage keys, besides those of kms.go. The names
 // are those of KMS's model, 2014-11-01.
@@ -35,14 +39,15 @@ func noSuchKey(arn string) *Error { return refuse(NotFound, "Key '%s' does not e
 
 func noSuchAlias(arn string) *Error { return refuse(NotFound, "Alias %s is not found.", arn) }
 
-// denied tells an account that a key's policy does not let it do something.
-func denied(account string, a Action, arn, why string) *Error {
-	return refuse(AccessDenied, "User: arn:aws:iam::%s:root is not authorized to perform: %s on resource: %s %s", account, a, arn, why)
+// denied tells a caller that he may not do something.
+func denied(c Caller, a Action, arn, why string) *Error {
+	d := policy.Denied{Principal: c.arn(), Action: string(a), Resource: arn, Why: why}
+	return &Error{Code: AccessDenied, Text: d.Error()}
 }
 
 // deniedAbroad is the answer about keys of other accounts, whether there are
 // such or not: who may not use one does not learn that it is there.
-func deniedAbroad(account string, a Action, arn string) *Error {
-	return denied(account, a, arn, "because the resource does not exist in this Region, no resource-based policies allow access, "+
+func deniedAbroad(c Caller, a Action, arn string) *Error {
+	return denied(c, a, arn, "because the resource does not exist in this Region, no resource-based policies allow access, "+
 		"or a resource-based policy explicitly denies access")
 }

@@ -26,7 +26,8 @@ const (
 
 // A Remote is a KMS elsewhere: AWS's own, or a service that speaks its
 // protocol. It calls with the credentials of this process, whoever asks: which
-// keys may be used is decided there, for these credentials. What Key says of a
+// keys may be used is decided there, for these credentials. Before that, Key asks
+// the caller's own policies, which are known here only. What Key says of a
 // key's state may be 5 seconds old, and it does not know whether they may
 // decrypt; GenerateDataKey and Decrypt ask each time.
 // A call takes at most 10 seconds.
@@ -88,6 +89,14 @@ func (r *Remote) Key(ctx context.Context, c Caller, name string, actions ...Acti
 	k, err := remoteKey(m)
 	if err != nil {
 		return Key{}, err
+	}
+	if len(actions) == 0 {
+		actions = []Action{DescribeKey}
+	}
+	for _, a := range actions {
+		if err := c.Authorize(a, k); err != nil {
+			return Key{}, err
+		}
 	}
 	for _, a := range actions {
 		if a != DescribeKey {

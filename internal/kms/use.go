@@ -41,7 +41,7 @@ func (l *Local) Key(ctx context.Context, c Caller, name string, actions ...Actio
 	use := false
 	for _, a := range actions {
 		var err error
-		if k, err = l.find(ctx, c, name, a); err != nil {
+		if k, err = l.find(ctx, c, name, ask{action: a}); err != nil {
 			return Key{}, err
 		}
 		use = use || a != DescribeKey
@@ -122,7 +122,7 @@ func (l *Local) forUse(ctx context.Context, c Caller, a Action, r Request) (*key
 	if err := checkContext(r.Encryption); err != nil {
 		return nil, err
 	}
-	k, err := l.find(ctx, c, r.Key, a)
+	k, err := l.find(ctx, c, r.Key, ask{action: a, encryption: r.Encryption})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (l *Local) open(ctx context.Context, c Caller, a Action, blob []byte, r Req
 // holds. Of the latter a caller learns nothing that may not use it.
 func (l *Local) opener(ctx context.Context, c Caller, a Action, id string, r Request) (*key, error) {
 	if r.Key != "" {
-		return l.find(ctx, c, r.Key, a)
+		return l.find(ctx, c, r.Key, ask{action: a, encryption: r.Encryption})
 	}
 	l.mu.RLock()
 	k, damage := l.keys[id], l.damaged[id]
@@ -182,7 +182,7 @@ func (l *Local) opener(ctx context.Context, c Caller, a Action, id string, r Req
 	if k == nil || l.gone(k) || k.Region != c.Region {
 		return nil, unknown
 	}
-	if l.permit(k, reference{Caller: c, asker: c, name: k.ARN}, a) != nil {
+	if l.permit(k, &reference{home: c.home(), asker: c, name: k.ARN}, &ask{action: a, encryption: r.Encryption}) != nil {
 		return nil, unknown
 	}
 	return k, nil

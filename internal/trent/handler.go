@@ -100,7 +100,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err != nil {
 		return err
 	}
-	out, err := op(&call{r.Context(), h.kms, kms.Caller{Account: c.Account, Region: c.Region}, body})
+	out, err := op(&call{r.Context(), h.kms, kms.Caller{Account: c.Account, Region: c.Region, By: c.By}, body})
 	if err != nil {
 		return err
 	}

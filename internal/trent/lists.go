@@ -89,7 +89,10 @@ func listKeys(c *call) (any, error) {
 	}
 	var all []kms.Key
 	if in.ResourceOwners == nil || slices.Contains(in.ResourceOwners, "SELF") {
-		all = c.kms.Keys(c, c.caller)
+		var err error
+		if all, err = c.kms.Keys(c, c.caller); err != nil {
+			return nil, err
+		}
 	}
 	page, more, err := cut("keys", all, func(k kms.Key) string { return k.ID }, in.paging, usualKeys)
 	if err != nil {

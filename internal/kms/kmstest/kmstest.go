@@ -164,6 +164,9 @@ func (p *Provider) find(c kms.Caller, name string, actions []kms.Action) (*key, 
 		if k.denied[c.Account][a] {
 			return nil, refuse(kms.AccessDenied, "not authorized to perform: %s", a)
 		}
+		if err := c.Authorize(a, k.Key); err != nil {
+			return nil, err
+		}
 	}
 	if slices.ContainsFunc(actions, func(a kms.Action) bool { return a != kms.DescribeKey }) {
 		if k.state != "" {
