@@ -142,7 +142,7 @@ func fixtureLines(t *testing.T, n *node) (lines []string) {
 		for _, tag := range x.Tags {
 			lines = append(lines, fmt.Sprintf("%s tag %q %q", x.ID, tag.Key, tag.Value))
 		}
-		grantees, err := s.Grantees(ctx, fixtureCaller, x.ID)
+		grantees, err := s.Grantees(ctx, fixtureCaller, snapshot.AttributeRequest{SnapshotID: x.ID})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -332,7 +332,7 @@ func (w *world) look(ctx context.Context) (string, error) {
 		} else if err != nil {
 			return "", fmt.Errorf("%s: %w", snap.ID, err)
 		}
-		accounts, err := s.Grantees(ctx, c, snap.ID)
+		accounts, err := s.Grantees(ctx, c, snapshot.AttributeRequest{SnapshotID: snap.ID})
 		if err != nil {
 			return "", err
 		}

@@ -113,6 +113,19 @@ func tagTarget(ctx context.Context, tx *sql.Tx, query string, caller snapshot.Ca
 	return key, err
 }
 
+// ownTags says that an account that has lost sight of a snapshot still has tags
+// on it.
+const ownTags = `EXISTS (SELECT 1 FROM tags WHERE snapshot = s.key AND account = ?3)`
+
+// TagTarget implements snapshot.Tagging.
+func (c *Catalog) TagTarget(ctx context.Context, caller snapshot.Caller, id string) (snapshot.Snapshot, bool, error) {
+	list, err := c.list(ctx, `key = (`+target(ownTags)+`)`, id, caller.Region, caller.Account)
+	if err != nil || len(list) == 0 {
+		return snapshot.Snapshot{}, false, err
+	}
+	return list[0], true, nil
+}
+
 // UntagSnapshots implements snapshot.Tagging.
 func (c *Catalog) UntagSnapshots(ctx context.Context, caller snapshot.Caller, ids []string, matches []snapshot.TagMatch) error {
 	wanted := map[string][]snapshot.TagMatch{}
@@ -121,7 +134,7 @@ func (c *Catalog) UntagSnapshots(ctx context.Context, caller snapshot.Caller, id
 	}
 	err := c.update(ctx, func(tx *sql.Tx) error {
 		for _, id := range ids {
-			key, err := tagTarget(ctx, tx, target(`EXISTS (SELECT 1 FROM tags WHERE snapshot = s.key AND account = ?3)`), caller, id)
+			key, err := tagTarget(ctx, tx, target(ownTags), caller, id)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"shale/internal/block"
+	"shale/internal/policy"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -236,6 +237,10 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, row.status, appendError(nil, row, text))
 }
 
+// refused is the row of what the caller's policies do not allow. Like AWS for
+// these, it has no Reason. Spec: ebs-direct §9.2.
+var refused = row{status: http.StatusForbidden, code: "AccessDeniedException"}
+
 // describe finds the row of err and its message.
 func describe(err error) (row, string) {
 	var (
@@ -244,6 +249,8 @@ func describe(err error) (row, string) {
 	)
 	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Code >= 0 && e.Code < snapshot.NumCodes {
 		row, failure, err = serviceRows[e.Code], e, e
+	} else if e, ok := errors.AsType[*policy.Denied](err); ok {
+		row, err = refused, e
 	} else if e, ok := errors.AsType[*rest.Error](err); ok && e.Kind >= 0 && e.Kind < rest.NumKinds {
 		row, err = requestRows[e.Kind], e
 	} else if e, ok := errors.AsType[*sigv4.Error](err); ok && e.Kind >= 0 && e.Kind < sigv4.NumKinds {

@@ -8,9 +8,10 @@ import (
 	"shale/internal/snapshot"
 )
 
-// A call is one request: who asks, and with which parameters.
+// A call is one request: who asks, for which action, and with which parameters.
 type call struct {
 	form
+	name   string // of the action, as policies have it behind "ec2:"
 	caller snapshot.Caller
 	// dryRun asks whether the request would succeed. An action that finds it
 	// set returns errDryRun once it knows, in place of changing anything or

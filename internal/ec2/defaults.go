@@ -8,6 +8,15 @@ import (
 	"shale/internal/snapshot"
 )
 
+// dryRun gives the verdict of a dry run of an action on the account's settings,
+// which depends on nothing but who asks.
+func (h *Handler) dryRun(ctx context.Context, q *call) error {
+	if err := h.service.CheckAction(ctx, q.caller, snapshot.Action("ec2:"+q.name)); err != nil {
+		return err
+	}
+	return errDryRun
+}
+
 // publicAccessBlock answers with the state of the account.
 // Spec: ec2-snapshots §6.4.
 func publicAccessBlock(state snapshot.PublicAccess) []byte {
@@ -17,7 +26,7 @@ func publicAccessBlock(state snapshot.PublicAccess) []byte {
 // getPublicAccessBlock answers GetSnapshotBlockPublicAccessState.
 func (h *Handler) getPublicAccessBlock(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	state, err := h.service.PublicAccess(ctx, q.caller)
 	if err != nil {
@@ -47,7 +56,7 @@ func (h *Handler) disablePublicAccessBlock(ctx context.Context, q *call) ([]byte
 
 func (h *Handler) setPublicAccessBlock(ctx context.Context, q *call, state snapshot.PublicAccess) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	if err := h.service.SetPublicAccess(ctx, q.caller, state); err != nil {
 		return nil, err
@@ -59,7 +68,7 @@ func (h *Handler) setPublicAccessBlock(ctx context.Context, q *call, state snaps
 // Spec: ec2-snapshots §7.
 func (h *Handler) getEncryptionByDefault(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	on, err := h.service.EncryptionByDefault(ctx, q.caller)
 	if err != nil {
@@ -80,7 +89,7 @@ func (h *Handler) disableEncryptionByDefault(ctx context.Context, q *call) ([]by
 
 func (h *Handler) setEncryptionByDefault(ctx context.Context, q *call, on bool) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	if err := h.service.SetEncryptionByDefault(ctx, q.caller, on); err != nil {
 		return nil, err
@@ -95,7 +104,7 @@ func encryptionByDefault(on bool) []byte {
 // getDefaultKey answers GetEbsDefaultKmsKeyId.
 func (h *Handler) getDefaultKey(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	return defaultKey(h.service.DefaultKey(ctx, q.caller))
 }
@@ -107,7 +116,7 @@ func (h *Handler) modifyDefaultKey(ctx context.Context, q *call) ([]byte, error)
 		return nil, err
 	}
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	return defaultKey(h.service.SetDefaultKey(ctx, q.caller, name))
 }
@@ -115,7 +124,7 @@ func (h *Handler) modifyDefaultKey(ctx context.Context, q *call) ([]byte, error)
 // resetDefaultKey answers ResetEbsDefaultKmsKeyId.
 func (h *Handler) resetDefaultKey(ctx context.Context, q *call) ([]byte, error) {
 	if q.dryRun {
-		return nil, errDryRun
+		return nil, h.dryRun(ctx, q)
 	}
 	return defaultKey(h.service.ResetDefaultKey(ctx, q.caller))
 }

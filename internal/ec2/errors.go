@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"shale/internal/policy"
 	"shale/internal/query"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
@@ -214,6 +215,9 @@ func explain(err error) (code, string) {
 			return row.code, rest.Sentence(e)
 		}
 		return row.code, row.text(e)
+	}
+	if e, ok := errors.AsType[*policy.Denied](err); ok {
+		return unauthorized, "You are not authorized to perform this operation. " + e.Error()
 	}
 	if e, ok := errors.AsType[*rest.Error](err); ok && e.Kind >= 0 && e.Kind < rest.NumKinds {
 		if e.Kind == rest.Repeated {

@@ -46,7 +46,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return refuse(invalidAction, "The action %s is not valid for this web service. "+
 			"This server serves EC2's operations on snapshots and their tags.", name)
 	}
-	q := call{form: f, caller: c}
+	q := call{form: f, name: name, caller: c}
 	if q.dryRun, err = f.boolean("DryRun"); err != nil {
 		return err
 	}

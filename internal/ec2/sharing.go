@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"context"
+	"errors"
 
 	"shale/internal/query"
 	"shale/internal/snapshot"
@@ -21,24 +22,26 @@ type modification struct {
 	remove bool
 }
 
-// modifySnapshotAttribute answers ModifySnapshotAttribute. Whose snapshot it is
-// comes before the verdict of a dry run, whether it may be shared in this way
+// modifySnapshotAttribute answers ModifySnapshotAttribute. Whose snapshot it is,
+// and who asks, come before the verdict of a dry run, whether it may be shared in this way
 // after it. Spec: ec2-snapshots §1.5, §6.1.
 func (h *Handler) modifySnapshotAttribute(ctx context.Context, q *call) ([]byte, error) {
 	m, err := decodeModification(q.form)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case q.dryRun:
-		if err := h.service.CheckShare(ctx, q.caller, m.req.SnapshotID); err != nil {
-			return nil, err
-		}
-		return nil, errDryRun
-	case m.remove:
-		return done(h.service.Unshare(ctx, q.caller, m.req))
+	m.req.DryRun = q.dryRun
+	change := h.service.Share
+	if m.remove {
+		change = h.service.Unshare
 	}
-	return done(h.service.Share(ctx, q.caller, m.req))
+	if err := change(ctx, q.caller, m.req); err != nil {
+		return nil, err
+	}
+	if q.dryRun {
+		return nil, errDryRun
+	}
+	return succeeded, nil
 }
 
 func decodeModification(f form) (m modification, err error) {
@@ -173,19 +176,16 @@ func (h *Handler) describeSnapshotAttribute(ctx context.Context, q *call) ([]byt
 	if attribute != createVolumePermission && attribute != "productCodes" {
 		return nil, refuse(invalidRequest, "The request received was invalid.")
 	}
-	if _, err := q.required("SnapshotId"); err != nil {
+	id, err := q.required("SnapshotId")
+	if err != nil {
 		return nil, err
+	}
+	grantees, err := h.service.Grantees(ctx, q.caller, snapshot.AttributeRequest{SnapshotID: id, DryRun: q.dryRun})
+	if err != nil {
+		return nil, malformed(err, checkID(id))
 	}
 	if q.dryRun {
 		return nil, errDryRun
-	}
-	id, err := q.snapshotID()
-	if err != nil {
-		return nil, err
-	}
-	grantees, err := h.service.Grantees(ctx, q.caller, id)
-	if err != nil {
-		return nil, err
 	}
 	b := query.AppendElement(nil, "snapshotId", id)
 	if attribute != createVolumePermission || len(grantees) == 0 {
@@ -216,11 +216,25 @@ func (h *Handler) resetSnapshotAttribute(ctx context.Context, q *call) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	if err := h.service.ResetSharing(ctx, q.caller, snapshot.AttributeRequest{SnapshotID: id, DryRun: q.dryRun}); err != nil {
+		var syntax error
+		if checkID(id) != nil {
+			syntax = refuse(malformedID, "The snapshot ID '%s' is malformed", id)
+		}
+		return nil, malformed(err, syntax)
+	}
 	if q.dryRun {
 		return nil, errDryRun
 	}
-	if checkID(id) != nil {
-		return nil, refuse(malformedID, "The snapshot ID '%s' is malformed", id)
+	return succeeded, nil
+}
+
+// malformed gives the error of an ID's syntax, if it has one, in place of that it
+// is nobody's: of these operations the syntax is told after who may.
+// Spec: ec2-snapshots §1.5.
+func malformed(err, syntax error) error {
+	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Code == snapshot.NotFound && syntax != nil {
+		return syntax
 	}
-	return done(h.service.Unshare(ctx, q.caller, snapshot.ShareRequest{SnapshotID: id}))
+	return err
 }

@@ -52,7 +52,7 @@ func (h *Handler) deleteTags(ctx context.Context, q *call) ([]byte, error) {
 		}
 	}
 	if q.dryRun {
-		if err := snapshot.CheckUntag(req); err != nil {
+		if err := h.service.CheckUntag(ctx, q.caller, req); err != nil {
 			return nil, err
 		}
 		return nil, errDryRun

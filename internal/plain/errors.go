@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"shale/internal/block"
+	"shale/internal/policy"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -206,6 +207,9 @@ func explain(err error) (row, string) {
 			return row, e.Error()
 		}
 		return row, e.Error()
+	}
+	if e, ok := errors.AsType[*policy.Denied](err); ok {
+		return row{status: http.StatusForbidden, code: accessDenied}, e.Error()
 	}
 	if e, ok := errors.AsType[*rest.Error](err); ok && e.Kind >= 0 && e.Kind < rest.NumKinds {
 		e := *e

@@ -51,6 +51,15 @@ func (s *Service) Bin(ctx context.Context, c Caller, r BinRequest) (BinPage, err
 	if err != nil {
 		return BinPage{}, err
 	}
+	if err := s.admit(ctx, c, nil, need{action: ListSnapshotsInRecycleBin}); err != nil {
+		return BinPage{}, err
+	}
+	return s.bin(ctx, c, r, after)
+}
+
+// bin is Bin for a caller who may.
+func (s *Service) bin(ctx context.Context, c Caller, r BinRequest, after Cursor) (BinPage, error) {
+	var err error
 	found := make(map[string]bool, len(r.IDs))
 	for _, id := range r.IDs {
 		found[id] = false
@@ -94,8 +103,18 @@ type RestoreRequest struct {
 // Restore takes a snapshot of the caller's own out of the recycle bin: from its
 // durable return on it is what it was before it was deleted.
 func (s *Service) Restore(ctx context.Context, c Caller, r RestoreRequest) (Snapshot, error) {
+	asked, found, err := s.catalog.TagTarget(ctx, c, r.SnapshotID)
+	if err != nil {
+		return Snapshot{}, s.storeError(err)
+	}
+	if !found || asked.Account != c.Account {
+		return Snapshot{}, &Error{Code: NotFound, Snapshot: r.SnapshotID}
+	}
+	if err := s.admit(ctx, c, &asked, need{action: RestoreSnapshotFromRecycleBin}); err != nil {
+		return Snapshot{}, err
+	}
 	if r.DryRun {
-		page, err := s.Bin(ctx, c, BinRequest{IDs: []string{r.SnapshotID}})
+		page, err := s.bin(ctx, c, BinRequest{IDs: []string{r.SnapshotID}}, Cursor{})
 		if err != nil {
 			return Snapshot{}, err
 		}

@@ -37,6 +37,9 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	if err != nil {
 		return 0, s.storeError(err)
 	}
+	if err := s.admit(ctx, c, &snap, need{action: CompleteSnapshot}); err != nil {
+		return 0, err
+	}
 	if snap.Timeout == 0 { // a copy
 		return 0, &Error{Code: NotFound, Snapshot: snap.ID}
 	}
@@ -119,7 +122,7 @@ func (s *Snapshot) claimOf(aggregate block.Digest, key *domain.Key) block.Digest
 func (s *Service) fold(ctx context.Context, snap *Snapshot) error {
 	hold := s.store.Hold() // what it stores is named by its last transaction
 	defer hold.Release()
-	key, err := s.writeKey(ctx, Caller{Account: snap.Account, Region: snap.Region}, snap)
+	key, err := s.writeKey(ctx, snap.worker(), snap)
 	if err != nil {
 		return err
 	}

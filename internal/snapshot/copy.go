@@ -2,8 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"strconv"
 	"time"
@@ -83,26 +81,34 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 	if err := r.check(); err != nil {
 		return Snapshot{}, err
 	}
-	name, found, err := s.copyKey(ctx, c, &r)
+	source, err := s.copySource(ctx, c, &r)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	name, err := s.copyKey(ctx, c, &r, source)
 	if err != nil || r.DryRun {
 		return Snapshot{}, s.storeError(err)
 	}
-	var number [8]byte
-	if _, err := rand.Read(number[:]); err != nil {
+	id, err := newID()
+	if err != nil {
 		return Snapshot{}, s.storeError(err)
 	}
 	n := Copy{SourceRegion: r.SourceRegion, SourceID: r.SourceID, Snapshot: Snapshot{
-		ID: makeID(binary.BigEndian.Uint64(number[:])), Account: c.Account, Region: c.Region, Message: copyWaits,
+		ID: id, Account: c.Account, Region: c.Region, Message: copyWaits,
 		Description: r.Description, Tags: r.Tags, StartTime: s.now().UTC().Truncate(time.Millisecond),
 		CompletionMinutes: r.completionMinutes(),
 	}}
-	if !found {
+	if source == nil {
 		// Whether the copy is encrypted could not be settled by its source, which
 		// must not be read if it appears before the copy is made.
 		n.Refused = sourceNotFound
+	} else if err := s.mayRead(ctx, c, source); inaccessible(err) {
+		n.Refused = keyInaccessible
+	} else if err != nil {
+		return Snapshot{}, s.storeError(err)
 	}
 	if name != "" {
-		arn, key, err := s.keyring.Domain(ctx, c.kms(), name)
+		arn, key, err := s.keyring.Domain(ctx, c.kms(id), name)
 		if region, _ := owner(arn); err == nil && region != c.Region {
 			err = &kms.Error{Code: kms.NotFound}
 		}
@@ -125,31 +131,65 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 	return created.Snapshot, nil
 }
 
+// copySource finds the source of a copy and is admit for the copy, which takes
+// the right to the source, whether that is there or not, and to a new snapshot.
+// That it is not there, nil, fails later. Spec: ec2-snapshots §5.
+func (s *Service) copySource(ctx context.Context, c Caller, r *CopyRequest) (*Snapshot, error) {
+	source, _, err := s.visible(ctx, Caller{Account: c.Account, Region: r.SourceRegion}, r.SourceID)
+	found := err == nil
+	if !found {
+		if !gone(err) {
+			return nil, s.storeError(err)
+		}
+		source = Snapshot{ID: r.SourceID, Region: r.SourceRegion}
+	}
+	needs := []need{{action: CopySnapshot}, {action: CopySnapshot, of: anySnapshot, tags: r.Tags}}
+	if len(r.Tags) > 0 {
+		needs = append(needs, need{action: CreateTags, of: anySnapshot, tags: r.Tags, about: func(key string) []string {
+			if key == "ec2:createaction" {
+				return []string{"CopySnapshot"}
+			}
+			return nil
+		}})
+	}
+	if err := s.admit(ctx, c, &source, needs...); err != nil || !found {
+		return nil, err
+	}
+	return &source, nil
+}
+
+// mayRead asks whether the caller may read the source of a copy with its key. What
+// the account may is asked again when it is read; what the caller's policies say
+// can be asked only now.
+func (s *Service) mayRead(ctx context.Context, c Caller, source *Snapshot) error {
+	if c.free() || !source.Encrypted() {
+		return nil
+	}
+	_, err := s.keyring.Check(ctx, c.kms(source.ID), source.KMSKeyARN, kms.DescribeKey, kms.Decrypt)
+	return keyError(err, useRead, c, source.KMSKeyARN)
+}
+
 // copyKey gives the name of the key that a copy is to be encrypted with, empty
 // for none. What an account encrypts by default counts as of the request. Only
-// whether the source is encrypted is asked of it; found is false if it is not
-// there, which fails later. Spec: ec2-snapshots §5.
-func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest) (name string, found bool, err error) {
-	source, _, err := s.visible(ctx, Caller{Account: c.Account, Region: r.SourceRegion}, r.SourceID)
-	found = err == nil
-	if !found && !gone(err) {
-		return "", false, err
-	}
+// whether the source is encrypted is asked of it; it is nil if it is not there.
+// Spec: ec2-snapshots §5.
+func (s *Service) copyKey(ctx context.Context, c Caller, r *CopyRequest, source *Snapshot) (name string, err error) {
 	byDefault, name, err := s.defaults(ctx, c)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	asked := r.Encrypted != nil && *r.Encrypted
+	encrypted := source != nil && source.Encrypted()
 	switch {
 	case r.KMSKey != nil:
-		if found && !source.Encrypted() && !asked && !byDefault {
-			return "", false, &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
+		if source != nil && !encrypted && !asked && !byDefault {
+			return "", &Error{Code: KeyWithoutEncryption, Field: "encrypted"}
 		}
-		return *r.KMSKey, found, nil
-	case !source.Encrypted() && !asked && !byDefault:
-		return "", found, nil
+		return *r.KMSKey, nil
+	case !encrypted && !asked && !byDefault:
+		return "", nil
 	}
-	return name, found, nil
+	return name, nil
 }
 
 // finished reports whether an error says that a snapshot is completed already.
@@ -268,7 +308,7 @@ func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot, hold *
 // copyKeys gives the keys of the source and of the copy, if the copy's account
 // may use them now.
 func (s *Service) copyKeys(ctx context.Context, c *Copy, source *Snapshot) (from, to *domain.Key, err error) {
-	caller := Caller{Account: c.Snapshot.Account, Region: c.Snapshot.Region}
+	caller := c.Snapshot.worker()
 	if from, err = s.readKey(ctx, caller, source); err != nil {
 		return nil, nil, err
 	}

@@ -31,6 +31,15 @@ func (s *Service) Describe(ctx context.Context, c Caller, r DescribeRequest) (De
 	if err != nil {
 		return DescribePage{}, err
 	}
+	if err := s.admit(ctx, c, nil, need{action: DescribeSnapshots}); err != nil {
+		return DescribePage{}, err
+	}
+	return s.list(ctx, r, selected, after)
+}
+
+// list is Describe for a caller who may.
+func (s *Service) list(ctx context.Context, r DescribeRequest, selected *selection, after Cursor) (DescribePage, error) {
+	c := selected.caller
 	limit := pageOf(r.MaxResults, r.NextToken, describePage)
 	read := describePage
 	if limit > 0 && selected.everything() {

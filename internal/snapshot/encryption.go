@@ -29,8 +29,15 @@ type Keyring interface {
 	Cached(n domain.Number) *domain.Key
 }
 
-// kms is the caller as the KMS sees it.
-func (c Caller) kms() kms.Caller { return kms.Caller{Account: c.Account, Region: c.Region} }
+// kms is the caller as the KMS sees it, who asks for the blocks of the snapshot,
+// or for none. Spec: ebs-direct §6.2.
+func (c Caller) kms(snapshotID string) kms.Caller {
+	return kms.Caller{Account: c.Account, Region: c.Region, By: c.By, Via: kms.ViaEC2, EBSID: snapshotID, Worker: c.worker}
+}
+
+// worker is the account of a snapshot, for which the server goes on with what
+// the account was allowed when it asked.
+func (s *Snapshot) worker() Caller { return Caller{Account: s.Account, Region: s.Region, worker: true} }
 
 // A use is what a caller wants a KMS key for. It decides how a refusal looks.
 // Spec: ebs-direct §6.2.
@@ -92,8 +99,9 @@ func owner(arn string) (region, account string) {
 }
 
 // newDomain decides whether a snapshot without a parent is encrypted, and in
-// which domain: with a nil key it is not. Spec: ebs-direct §6.1.
-func (s *Service) newDomain(ctx context.Context, c Caller, r *StartRequest) (arn string, key *domain.Key, err error) {
+// which domain: with a nil key it is not. The ID is the one it is to have.
+// Spec: ebs-direct §6.1.
+func (s *Service) newDomain(ctx context.Context, c Caller, r *StartRequest, id string) (arn string, key *domain.Key, err error) {
 	byDefault, name, err := s.defaults(ctx, c)
 	if err != nil {
 		return "", nil, err
@@ -110,13 +118,13 @@ func (s *Service) newDomain(ctx context.Context, c Caller, r *StartRequest) (arn
 	case !byDefault && (r.Encrypted == nil || !*r.Encrypted):
 		return "", nil, nil
 	}
-	arn, key, err = s.keyring.Domain(ctx, c.kms(), name)
+	arn, key, err = s.keyring.Domain(ctx, c.kms(id), name)
 	return arn, key, keyError(err, u, c, name)
 }
 
 // parentDomain gives the domain that a child of the snapshot is in: always the
-// parent's. Spec: ebs-direct §6.1, §6.2.
-func (s *Service) parentDomain(ctx context.Context, c Caller, parent *Snapshot) (*domain.Key, error) {
+// parent's. The ID is the child's. Spec: ebs-direct §6.1, §6.2.
+func (s *Service) parentDomain(ctx context.Context, c Caller, parent *Snapshot, id string) (*domain.Key, error) {
 	if !parent.Encrypted() {
 		byDefault, _, err := s.defaults(ctx, c)
 		if err == nil && byDefault {
@@ -126,12 +134,17 @@ func (s *Service) parentDomain(ctx context.Context, c Caller, parent *Snapshot) 
 	}
 	// Without Decrypt the key is as good as not there; without ReEncrypt it is,
 	// but of no use.
-	key, err := s.keyring.Key(ctx, c.kms(), parent.Domain)
+	key, err := s.keyring.Key(ctx, c.kms(parent.ID), parent.Domain)
 	if err != nil {
 		return nil, keyError(err, useRead, c, parent.KMSKeyARN)
 	}
-	if _, err := s.keyring.Check(ctx, c.kms(), parent.KMSKeyARN, kms.ReEncryptFrom, kms.ReEncryptTo); err != nil {
-		return nil, keyError(err, useParent, c, parent.KMSKeyARN)
+	for _, half := range []struct {
+		of     string
+		action kms.Action
+	}{{parent.ID, kms.ReEncryptFrom}, {id, kms.ReEncryptTo}} {
+		if _, err := s.keyring.Check(ctx, c.kms(half.of), parent.KMSKeyARN, half.action); err != nil {
+			return nil, keyError(err, useParent, c, parent.KMSKeyARN)
+		}
 	}
 	return key, s.verifyMap(parent, key)
 }
@@ -142,7 +155,7 @@ func (s *Service) writeKey(ctx context.Context, c Caller, snap *Snapshot) (*doma
 	if !snap.Encrypted() {
 		return nil, nil
 	}
-	key, err := s.keyring.Key(ctx, c.kms(), snap.Domain)
+	key, err := s.keyring.Key(ctx, c.kms(snap.ID), snap.Domain)
 	return key, keyError(err, useWrite, c, snap.KMSKeyARN)
 }
 
@@ -152,7 +165,7 @@ func (s *Service) readKey(ctx context.Context, c Caller, snap *Snapshot) (*domai
 	if !snap.Encrypted() {
 		return nil, nil
 	}
-	key, err := s.keyring.Key(ctx, c.kms(), snap.Domain, kms.DescribeKey)
+	key, err := s.keyring.Key(ctx, c.kms(snap.ID), snap.Domain, kms.DescribeKey)
 	if err != nil {
 		return nil, keyError(err, useRead, c, snap.KMSKeyARN)
 	}
@@ -166,7 +179,7 @@ func (s *Service) mayList(ctx context.Context, c Caller, snap *Snapshot) error {
 	if !snap.Encrypted() {
 		return nil
 	}
-	if _, err := s.keyring.Check(ctx, c.kms(), snap.KMSKeyARN, kms.DescribeKey); err != nil {
+	if _, err := s.keyring.Check(ctx, c.kms(snap.ID), snap.KMSKeyARN, kms.DescribeKey); err != nil {
 		return keyError(err, useRead, c, snap.KMSKeyARN)
 	}
 	if key := s.keyring.Cached(snap.Domain); key != nil {

@@ -51,6 +51,11 @@ func (s *Service) Extents(ctx context.Context, c Caller, id string) iter.Seq2[Ex
 			yield(Extent{}, err)
 			return
 		}
+		// It tells which blocks are zeros, which takes more than to list them.
+		if err := s.admit(ctx, c, &snap, need{action: ListSnapshotBlocks}, need{action: GetSnapshotBlock}); err != nil {
+			yield(Extent{}, err)
+			return
+		}
 		key, err := s.readKey(ctx, c, &snap)
 		if err != nil {
 			yield(Extent{}, s.storeError(err))
@@ -85,6 +90,10 @@ func (s *Service) Diff(ctx context.Context, c Caller, from, id string) iter.Seq2
 		}
 		second, err := s.comparable(ctx, c, "snapshotId", id)
 		if err != nil {
+			yield(Extent{}, err)
+			return
+		}
+		if err := s.admitBoth(ctx, c, &first, &second, need{action: ListChangedBlocks}, need{action: GetSnapshotBlock}); err != nil {
 			yield(Extent{}, err)
 			return
 		}

@@ -41,6 +41,9 @@ func (s *Service) OpenImage(ctx context.Context, c Caller, id string) (*Image, e
 	if err != nil {
 		return nil, s.storeError(err)
 	}
+	if err := s.admit(ctx, c, &snap, need{action: ListSnapshotBlocks}, need{action: GetSnapshotBlock}); err != nil {
+		return nil, err
+	}
 	i := &Image{Root: snap.Root, service: s, caller: c, snap: snap}
 	if _, err := i.key(ctx); err != nil {
 		return nil, err

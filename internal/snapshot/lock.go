@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -126,6 +127,9 @@ func (s *Service) lock(ctx context.Context, c Caller, r *LockRequest) (Lock, err
 	if err != nil {
 		return Lock{}, err
 	}
+	if err := s.admit(ctx, c, &snap, need{action: LockSnapshot, about: r.condition(s.now())}); err != nil {
+		return Lock{}, err
+	}
 	if snap.State == Failed {
 		return Lock{}, &Error{Code: NotLockable, Snapshot: snap.ID}
 	}
@@ -146,6 +150,27 @@ func (s *Service) lock(ctx context.Context, c Caller, r *LockRequest) (Lock, err
 	}
 	return next, err
 }
+
+// condition gives the values of the condition keys about a lock. The days until
+// a date are rounded up. Spec: ec2-snapshots §8.3.
+func (r *LockRequest) condition(now time.Time) func(key string) []string {
+	return func(key string) []string {
+		switch {
+		case key == "ec2:snapshotlockduration" && r.Days != nil:
+			return []string{strconv.FormatInt(*r.Days, 10)}
+		case key == "ec2:snapshotlockduration" && r.Until != nil:
+			return []string{strconv.FormatInt(daysUntil(*r.Until, now), 10)}
+		// The User Guide has the one name, the Service Authorization Reference the
+		// other.
+		case (key == "ec2:cooloffperiod" || key == "ec2:snapshotcooloffperiod") && r.CoolOffHours != nil:
+			return []string{strconv.FormatInt(*r.CoolOffHours, 10)}
+		}
+		return nil
+	}
+}
+
+// daysUntil counts the days from now to the time, rounded up.
+func daysUntil(t, now time.Time) int64 { return int64((t.Sub(now) + day - 1) / day) }
 
 // lockOf gives a snapshot's lock, nil without one, and the time of locks. What
 // has come to its end by then has been recorded.
@@ -177,7 +202,7 @@ func (r *LockRequest) apply(snap *Snapshot, old *Lock, now time.Time) (Lock, err
 			v.add("expirationDate", l.ExpiresAt.Format(TimeFormat), fmt.Sprintf("Member must be in the future, by at most %d days", maxLockDays))
 			return Lock{}, v.err()
 		}
-		l.Days = int64((l.ExpiresAt.Sub(now) + day - 1) / day)
+		l.Days = daysUntil(l.ExpiresAt, now)
 	default:
 		l.Days = *r.Days
 		if !l.StartedAt.IsZero() {
@@ -244,6 +269,9 @@ func (s *Service) Unlock(ctx context.Context, c Caller, r UnlockRequest) error {
 		if err != nil {
 			return s.storeError(err)
 		}
+		if err := s.admit(ctx, c, &snap, need{action: UnlockSnapshot}); err != nil {
+			return err
+		}
 		l, _, err := s.lockOf(ctx, snap.Key)
 		switch {
 		case err != nil:
@@ -289,6 +317,9 @@ func (s *Service) Locks(ctx context.Context, c Caller, r LocksRequest) (LockPage
 		if f.Name != "lock-state" {
 			return LockPage{}, &Error{Code: InvalidFilter, Field: f.Name, Err: errors.New("there is no filter of this name; there is lock-state")}
 		}
+	}
+	if err := s.admit(ctx, c, nil, need{action: DescribeLockedSnapshots}); err != nil {
+		return LockPage{}, err
 	}
 	wanted := make(map[string]bool, len(r.IDs))
 	for _, id := range r.IDs {

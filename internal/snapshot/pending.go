@@ -33,8 +33,14 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	if err := v.err(); err != nil {
 		return PendingPage{}, err
 	}
-	snap, err := s.pending(ctx, c, r.SnapshotID)
+	snap, err := s.own(ctx, c, r.SnapshotID)
 	if err != nil {
+		return PendingPage{}, s.storeError(err)
+	}
+	if err := s.admit(ctx, c, &snap, need{action: ListSnapshotBlocks}); err != nil {
+		return PendingPage{}, err
+	}
+	if err := snap.checkPending(); err != nil {
 		return PendingPage{}, err
 	}
 	number, _ := idNumber(snap.ID)
@@ -54,8 +60,12 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	}
 	// Rows are removed once a snapshot is not pending any more. If it still is,
 	// none were missing.
-	if _, err := s.pending(ctx, c, r.SnapshotID); err != nil {
-		return PendingPage{}, err
+	snap, err = s.own(ctx, c, r.SnapshotID)
+	if err == nil {
+		err = snap.checkPending()
+	}
+	if err != nil {
+		return PendingPage{}, s.storeError(err)
 	}
 	page := PendingPage{VolumeSize: snap.VolumeSize}
 	if len(list) > limit {
@@ -73,14 +83,10 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	return page, nil
 }
 
-// pending finds a snapshot of the caller's own that the wire calls pending.
-func (s *Service) pending(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, err := s.own(ctx, c, id)
-	if err != nil {
-		return Snapshot{}, s.storeError(err)
+// checkPending refuses a snapshot that the wire does not call pending.
+func (s *Snapshot) checkPending() error {
+	if s.State != Open && s.State != Completing {
+		return &Error{Code: NotPending, Snapshot: s.ID}
 	}
-	if snap.State != Open && snap.State != Completing {
-		return Snapshot{}, &Error{Code: NotPending, Snapshot: id}
-	}
-	return snap, nil
+	return nil
 }

@@ -33,6 +33,9 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err != nil {
 		return block.Digest{}, s.storeError(err)
 	}
+	if err := s.admit(ctx, c, &snap, need{action: PutSnapshotBlock}); err != nil {
+		return block.Digest{}, err
+	}
 	switch snap.State {
 	case Open:
 	case Completing, Completed:

@@ -31,6 +31,9 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 	if err != nil {
 		return BlockPage{}, s.storeError(err)
 	}
+	if err := s.admit(ctx, c, &snap, need{action: ListSnapshotBlocks}); err != nil {
+		return BlockPage{}, err
+	}
 	if err := s.mayList(ctx, c, &snap); err != nil {
 		return BlockPage{}, s.storeError(err)
 	}
@@ -87,6 +90,9 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	second, err := s.readable(ctx, c, r.SecondSnapshotID)
 	if err != nil {
 		return ChangedPage{}, s.storeError(err)
+	}
+	if err := s.admitBoth(ctx, c, &first, &second, need{action: ListChangedBlocks}); err != nil {
+		return ChangedPage{}, err
 	}
 	for _, snap := range []*Snapshot{&first, &second} {
 		if err := s.mayList(ctx, c, snap); err != nil {
@@ -153,6 +159,9 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	snap, err := s.readable(ctx, c, r.SnapshotID)
 	if err != nil {
 		return nil, s.storeError(err)
+	}
+	if err := s.admit(ctx, c, &snap, need{action: GetSnapshotBlock}); err != nil {
+		return nil, err
 	}
 	key, err := s.readKey(ctx, c, &snap)
 	if err != nil {

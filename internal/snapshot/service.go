@@ -188,6 +188,9 @@ func blame(err error, field string) error {
 // if it is completed and there is a bin, else for good. One that is pending is
 // cancelled, one that is locked stays. On return the deletion is durable.
 func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
+	if err := s.admitDelete(ctx, c, id); err != nil {
+		return err
+	}
 	for range maxAttempts {
 		done, err := s.catalog.Delete(ctx, c.Account, c.Region, id, s.binTime)
 		if err != nil {
@@ -198,7 +201,7 @@ func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
 			s.usageChanged()
 			return s.storeError(s.describe(ctx, id))
 		}
-		if err := s.CheckDelete(ctx, c, id); err != nil {
+		if err := s.checkUnlocked(ctx, c, id); err != nil {
 			return err
 		}
 		// It was unlocked in the meantime.
@@ -208,6 +211,22 @@ func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
 
 // CheckDelete says why Delete would refuse, and changes nothing.
 func (s *Service) CheckDelete(ctx context.Context, c Caller, id string) error {
+	if err := s.admitDelete(ctx, c, id); err != nil {
+		return err
+	}
+	return s.checkUnlocked(ctx, c, id)
+}
+
+func (s *Service) admitDelete(ctx context.Context, c Caller, id string) error {
+	snap, err := s.own(ctx, c, id)
+	if err != nil {
+		return s.storeError(err)
+	}
+	return s.admit(ctx, c, &snap, need{action: DeleteSnapshot})
+}
+
+// checkUnlocked refuses if a lock keeps the snapshot from being deleted.
+func (s *Service) checkUnlocked(ctx context.Context, c Caller, id string) error {
 	snap, err := s.own(ctx, c, id)
 	if err != nil {
 		return s.storeError(err)
@@ -227,7 +246,7 @@ func (s *Service) storeError(err error) error {
 	var known *Error
 	var stopped *blockstore.StoppedError
 	switch {
-	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), denied(err):
 		return err
 	case errors.Is(err, blockstore.ErrFull):
 		return &Error{Code: StorageFull, Err: err}

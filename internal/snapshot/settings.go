@@ -37,6 +37,13 @@ const (
 
 // PublicAccess gives what the caller has set, Unblocked if nothing.
 func (s *Service) PublicAccess(ctx context.Context, c Caller) (PublicAccess, error) {
+	if err := s.admit(ctx, c, nil, need{action: GetSnapshotBlockPublicAccessState}); err != nil {
+		return "", err
+	}
+	return s.publicAccess(ctx, c)
+}
+
+func (s *Service) publicAccess(ctx context.Context, c Caller) (PublicAccess, error) {
 	value, err := s.catalog.AccountSetting(ctx, c, SettingPublicAccess)
 	if err != nil {
 		return "", s.storeError(err)
@@ -49,9 +56,12 @@ func (s *Service) PublicAccess(ctx context.Context, c Caller) (PublicAccess, err
 
 // SetPublicAccess sets it, durably and at once. Grants stay as they are.
 func (s *Service) SetPublicAccess(ctx context.Context, c Caller, p PublicAccess) error {
-	value := string(p)
+	value, action := string(p), EnableSnapshotBlockPublicAccess
 	if p == Unblocked {
-		value = ""
+		value, action = "", DisableSnapshotBlockPublicAccess
+	}
+	if err := s.admit(ctx, c, nil, need{action: action}); err != nil {
+		return err
 	}
 	return s.storeError(s.catalog.SetAccountSetting(ctx, c, SettingPublicAccess, value))
 }
@@ -59,7 +69,7 @@ func (s *Service) SetPublicAccess(ctx context.Context, c Caller, p PublicAccess)
 // resolveKey gives the ARN of a KMS key that the caller may encrypt with, by
 // any of its names.
 func (s *Service) resolveKey(ctx context.Context, c Caller, name string) (string, error) {
-	key, err := s.keyring.Check(ctx, c.kms(), name, kms.GenerateDataKey)
+	key, err := s.keyring.Check(ctx, c.kms(""), name, kms.GenerateDataKey)
 	if _, refused := errors.AsType[*kms.Error](err); refused {
 		return "", &Error{Code: InvalidKey, Field: "kmsKeyId", Value: "it does not exist or cannot be used"}
 	}
@@ -82,15 +92,21 @@ func (s *Service) defaults(ctx context.Context, c Caller) (encrypt bool, key str
 // EncryptionByDefault tells whether new snapshots of the caller's are
 // encrypted unasked. Spec: ec2-snapshots §7.
 func (s *Service) EncryptionByDefault(ctx context.Context, c Caller) (bool, error) {
+	if err := s.admit(ctx, c, nil, need{action: GetEbsEncryptionByDefault}); err != nil {
+		return false, err
+	}
 	encrypt, _, err := s.defaults(ctx, c)
 	return encrypt, s.storeError(err)
 }
 
 // SetEncryptionByDefault switches it.
 func (s *Service) SetEncryptionByDefault(ctx context.Context, c Caller, on bool) error {
-	value := ""
+	value, action := "", DisableEbsEncryptionByDefault
 	if on {
-		value = "1"
+		value, action = "1", EnableEbsEncryptionByDefault
+	}
+	if err := s.admit(ctx, c, nil, need{action: action}); err != nil {
+		return err
 	}
 	return s.storeError(s.catalog.SetAccountSetting(ctx, c, SettingEncryptionByDefault, value))
 }
@@ -98,12 +114,18 @@ func (s *Service) SetEncryptionByDefault(ctx context.Context, c Caller, on bool)
 // DefaultKey gives the key that encrypts where none is named: the ARN that was
 // set, or kms.DefaultKeyAlias. Spec: ec2-snapshots §7.
 func (s *Service) DefaultKey(ctx context.Context, c Caller) (string, error) {
+	if err := s.admit(ctx, c, nil, need{action: GetEbsDefaultKmsKeyID}); err != nil {
+		return "", err
+	}
 	_, key, err := s.defaults(ctx, c)
 	return key, s.storeError(err)
 }
 
 // SetDefaultKey sets that key, if the caller may use it now, and gives its ARN.
 func (s *Service) SetDefaultKey(ctx context.Context, c Caller, name string) (arn string, err error) {
+	if err := s.admit(ctx, c, nil, need{action: ModifyEbsDefaultKmsKeyID}); err != nil {
+		return "", err
+	}
 	if arn, err = s.resolveKey(ctx, c, name); err == nil {
 		err = s.catalog.SetAccountSetting(ctx, c, SettingDefaultKey, arn)
 	}
@@ -113,6 +135,9 @@ func (s *Service) SetDefaultKey(ctx context.Context, c Caller, name string) (arn
 // ResetDefaultKey makes the key that AWS manages the default again, and gives
 // its ARN.
 func (s *Service) ResetDefaultKey(ctx context.Context, c Caller) (arn string, err error) {
+	if err := s.admit(ctx, c, nil, need{action: ResetEbsDefaultKmsKeyID}); err != nil {
+		return "", err
+	}
 	if arn, err = s.resolveKey(ctx, c, kms.DefaultKeyAlias); err == nil {
 		err = s.catalog.SetAccountSetting(ctx, c, SettingDefaultKey, "")
 	}

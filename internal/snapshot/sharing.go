@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"shale/internal/kms"
 )
@@ -83,14 +84,41 @@ func (s *Service) readable(ctx context.Context, c Caller, id string) (Snapshot, 
 type ShareRequest struct {
 	SnapshotID string
 	Accounts   []string // numbers, or Everybody
+	DryRun     bool     // whose the snapshot is and whether the caller may, nothing changed
 }
 
-// CheckShare finds out whether Share would be refused for what the snapshot is
-// and whose: NotFound.
-func (s *Service) CheckShare(ctx context.Context, c Caller, id string) error {
-	_, err := s.own(ctx, c, id)
-	return s.storeError(err)
+// admitShare finds the caller's own snapshot of which the request adds accounts
+// to those that see it, or removes some, and is admit for that.
+func (s *Service) admitShare(ctx context.Context, c Caller, r *ShareRequest, verb string) (Snapshot, error) {
+	snap, err := s.own(ctx, c, r.SnapshotID)
+	if err != nil {
+		return Snapshot{}, s.storeError(err)
+	}
+	if c.free() {
+		return snap, s.admit(ctx, c, &snap, need{action: ModifySnapshotAttribute})
+	}
+	accounts := slices.Clone(r.Accounts)
+	slices.Sort(accounts)
+	accounts = slices.Compact(accounts)
+	groups := slices.DeleteFunc(slices.Clone(accounts), func(a string) bool { return a != Everybody })
+	users := slices.DeleteFunc(accounts, func(a string) bool { return a == Everybody })
+	return snap, s.admit(ctx, c, &snap, need{action: ModifySnapshotAttribute, about: func(key string) []string {
+		switch name, what, _ := strings.Cut(key, "/"); {
+		case name != verb:
+		case strings.EqualFold(what, "userId") && len(users) > 0:
+			return users
+		case strings.EqualFold(what, "group") && len(groups) > 0:
+			return groups
+		}
+		return nil
+	}})
 }
+
+// Prefixes of the condition keys of sharing. Spec: ec2-snapshots §6.1.
+const (
+	sharing   = "ec2:add"
+	unsharing = "ec2:remove"
+)
 
 // Share shares a snapshot of the caller's own, in any state, with more
 // accounts; that it is shared with one already, or that one is the owner, is no
@@ -98,9 +126,9 @@ func (s *Service) CheckShare(ctx context.Context, c Caller, id string) error {
 // never public, and under a key that AWS manages it is nobody else's: no other
 // account could use the key. Spec: ec2-snapshots §6.1.
 func (s *Service) Share(ctx context.Context, c Caller, r ShareRequest) error {
-	snap, err := s.own(ctx, c, r.SnapshotID)
-	if err != nil {
-		return s.storeError(err)
+	snap, err := s.admitShare(ctx, c, &r, sharing)
+	if err != nil || r.DryRun {
+		return err
 	}
 	others := slices.DeleteFunc(slices.Clone(r.Accounts), func(a string) bool { return a == c.Account })
 	if len(others) == 0 {
@@ -116,7 +144,7 @@ func (s *Service) Share(ctx context.Context, c Caller, r ShareRequest) error {
 		}
 	}
 	if snap.KMSKeyARN != "" {
-		key, err := s.keyring.Check(ctx, c.kms(), snap.KMSKeyARN, kms.DescribeKey)
+		key, err := s.keyring.Check(ctx, c.kms(snap.ID), snap.KMSKeyARN, kms.DescribeKey)
 		if err != nil {
 			return s.storeError(keyError(err, useRead, c, snap.KMSKeyARN))
 		}
@@ -126,7 +154,7 @@ func (s *Service) Share(ctx context.Context, c Caller, r ShareRequest) error {
 	}
 	done, err := s.catalog.Share(ctx, c, snap.ID, others)
 	if err == nil && !done { // it raced with a deletion, or with a block
-		if err = s.CheckShare(ctx, c, snap.ID); err == nil {
+		if _, err = s.own(ctx, c, snap.ID); err == nil {
 			err = &Error{Code: PublicBlocked, Snapshot: snap.ID}
 		}
 	}
@@ -137,7 +165,7 @@ func (s *Service) Share(ctx context.Context, c Caller, r ShareRequest) error {
 }
 
 func (s *Service) checkPublic(ctx context.Context, c Caller, id string) error {
-	state, err := s.PublicAccess(ctx, c)
+	state, err := s.publicAccess(ctx, c)
 	if err == nil && state != Unblocked {
 		err = &Error{Code: PublicBlocked, Snapshot: id}
 	}
@@ -145,26 +173,69 @@ func (s *Service) checkPublic(ctx context.Context, c Caller, id string) error {
 }
 
 // Unshare takes the right to see a snapshot of the caller's own back from the
-// accounts, or with nil from all. From its durable return on none of them
-// reads a block, also not with a token that it has. Spec: ec2-snapshots §6.1,
-// §6.3.
+// accounts. From its durable return on none of them reads a block, also not with
+// a token that it has. Spec: ec2-snapshots §6.1.
 func (s *Service) Unshare(ctx context.Context, c Caller, r ShareRequest) error {
-	done, err := s.catalog.Unshare(ctx, c, r.SnapshotID, r.Accounts)
+	if _, err := s.admitShare(ctx, c, &r, unsharing); err != nil || r.DryRun {
+		return err
+	}
+	if len(r.Accounts) == 0 { // which would be all
+		return nil
+	}
+	return s.unshare(ctx, c, r.SnapshotID, r.Accounts)
+}
+
+func (s *Service) unshare(ctx context.Context, c Caller, id string, accounts []string) error {
+	done, err := s.catalog.Unshare(ctx, c, id, accounts)
 	if err == nil && !done {
-		err = &Error{Code: NotFound, Snapshot: r.SnapshotID}
+		err = &Error{Code: NotFound, Snapshot: id}
 	}
 	if err == nil {
-		err = s.describe(ctx, r.SnapshotID)
+		err = s.describe(ctx, id)
 	}
 	return s.storeError(err)
 }
 
+// AttributeRequest is about all with whom a snapshot is shared.
+type AttributeRequest struct {
+	SnapshotID string
+	DryRun     bool // whether the caller may, before the snapshot is looked for
+}
+
+// ResetSharing takes the right to see a snapshot of the caller's own back from
+// all, like Unshare. Spec: ec2-snapshots §6.3.
+func (s *Service) ResetSharing(ctx context.Context, c Caller, r AttributeRequest) error {
+	if _, err := s.attribute(ctx, c, &r, ResetSnapshotAttribute); err != nil || r.DryRun {
+		return err
+	}
+	return s.unshare(ctx, c, r.SnapshotID, nil)
+}
+
+// attribute finds the caller's own snapshot of a request that its policies judge
+// first, whether there is such a snapshot or not. Spec: ec2-snapshots §1.5.
+func (s *Service) attribute(ctx context.Context, c Caller, r *AttributeRequest, a Action) (Snapshot, error) {
+	missing := error(&Error{Code: NotFound, Snapshot: r.SnapshotID})
+	snap := Snapshot{ID: r.SnapshotID, Account: c.Account, Region: c.Region}
+	if snapshotIDPattern.match(r.SnapshotID) {
+		found, err := s.own(ctx, c, r.SnapshotID)
+		if missing = err; err == nil {
+			snap = found
+		} else if !gone(err) {
+			return Snapshot{}, s.storeError(err)
+		}
+	}
+	if err := s.admit(ctx, c, &snap, need{action: a}); err != nil || r.DryRun {
+		return Snapshot{}, err
+	}
+	return snap, missing
+}
+
 // Grantees gives all with whom a snapshot of the caller's own is shared,
 // Everybody first and then by number. Spec: ec2-snapshots §6.2.
-func (s *Service) Grantees(ctx context.Context, c Caller, id string) ([]string, error) {
-	snap, err := s.own(ctx, c, id)
-	if err != nil {
-		return nil, s.storeError(err)
+func (s *Service) Grantees(ctx context.Context, c Caller, r AttributeRequest) ([]string, error) {
+	snap, err := s.attribute(ctx, c, &r, DescribeSnapshotAttribute)
+	if err != nil || r.DryRun {
+		return nil, err
 	}
 	list, err := s.catalog.Grantees(ctx, snap.Key)
 	return list, s.storeError(err)

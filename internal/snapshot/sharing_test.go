@@ -116,7 +116,7 @@ func TestBlockAgainstPublicShare(t *testing.T) {
 			t.Errorf("while public access is blocked: got %v, want NotFound", err)
 		}
 		err := errors.Join(f.Service.SetPublicAccess(t.Context(), caller, snapshot.Unblocked),
-			f.Service.Unshare(t.Context(), caller, snapshot.ShareRequest{SnapshotID: id}))
+			f.Service.ResetSharing(t.Context(), caller, snapshot.AttributeRequest{SnapshotID: id}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestShareEncrypted(t *testing.T) {
 			t.Errorf("%s: got %v, want code %d", tt.name, err, tt.want)
 		}
 	}
-	got, err := f.Service.Grantees(t.Context(), caller, own)
+	got, err := f.Service.Grantees(t.Context(), caller, snapshot.AttributeRequest{SnapshotID: own})
 	if err != nil || !slices.Equal(got, []string{other.Account}) {
 		t.Errorf("shared with %v, %v; want %s alone", got, err, other.Account)
 	}
@@ -286,6 +286,10 @@ func (m *sharingMachine) Unshare(t *rapid.T) {
 		want = snapshot.NotFound
 	} else {
 		maps.DeleteFunc(s.grants, func(a string, _ bool) bool { return with == nil || slices.Contains(with, a) })
+	}
+	if with == nil {
+		m.expect("ResetSharing", m.Service.ResetSharing(m.Context(), m.as(by), snapshot.AttributeRequest{SnapshotID: s.id}), want)
+		return
 	}
 	m.expect("Unshare", m.Service.Unshare(m.Context(), m.as(by), snapshot.ShareRequest{SnapshotID: s.id, Accounts: with}), want)
 }

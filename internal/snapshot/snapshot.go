@@ -54,6 +54,9 @@ type Caller struct {
 	// By is who of the account asks; nil for the account itself, whom no policy
 	// binds.
 	By *policy.Subject
+	// worker says that nobody asks now: the server goes on with what the account
+	// was allowed when it asked.
+	worker bool
 }
 
 // A Snapshot is an image of a volume, as the catalog knows it.

@@ -116,28 +116,49 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 		Account: c.Account, Region: c.Region, Description: r.Description, VolumeSize: *r.VolumeSize, Tags: r.Tags,
 	}}
 	bound := bind(r)
+	var replayed Snapshot
+	var known bool
+	var mismatch, err error
 	if r.ClientToken != nil {
-		replayed, found, err := s.replay(ctx, c, *r.ClientToken, bound)
-		if found || err != nil {
-			return replayed, err
+		if replayed, known, mismatch, err = s.replay(ctx, c, *r.ClientToken, bound); err != nil {
+			return Snapshot{}, err
 		}
 		n.Token = *r.ClientToken
 		if n.Request, err = json.Marshal(bound); err != nil {
 			return Snapshot{}, err
 		}
 	}
+	var parent *Snapshot
+	if r.ParentSnapshotID != nil {
+		found, err := s.own(ctx, c, *r.ParentSnapshotID)
+		switch {
+		case err == nil:
+			parent = &found
+		case known && gone(err): // since
+			parent = &Snapshot{ID: *r.ParentSnapshotID, Account: c.Account, Region: c.Region}
+		default:
+			return Snapshot{}, blame(err, "parentSnapshotId")
+		}
+	}
+	if err := s.admitStart(ctx, c, r, parent); err != nil {
+		return Snapshot{}, err
+	}
+	if known {
+		return replayed, mismatch
+	}
+	if n.Snapshot.ID, err = newID(); err != nil {
+		return Snapshot{}, err
+	}
 	var arn string
 	var key *domain.Key
-	var err error
-	if r.ParentSnapshotID == nil {
-		arn, key, err = s.newDomain(ctx, c, r)
+	if parent == nil {
+		arn, key, err = s.newDomain(ctx, c, r, n.Snapshot.ID)
 	} else {
-		var parent Snapshot
-		if parent, err = s.parent(ctx, c, *r.ParentSnapshotID, *r.VolumeSize); err != nil {
+		if err := parent.mayBegin(*r.VolumeSize); err != nil {
 			return Snapshot{}, err
 		}
 		arn = parent.KMSKeyARN
-		key, err = s.parentDomain(ctx, c, &parent)
+		key, err = s.parentDomain(ctx, c, parent, n.Snapshot.ID)
 		n.ParentKey = parent.Key
 		n.Snapshot.ParentID, n.Snapshot.Lineage = parent.ID, parent.Lineage
 		n.Snapshot.Base, n.Snapshot.BaseBlocks = parent.Root, parent.Blocks
@@ -145,11 +166,6 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 	if err != nil {
 		return Snapshot{}, err
 	}
-	var number [8]byte
-	if _, err := rand.Read(number[:]); err != nil {
-		return Snapshot{}, err
-	}
-	n.Snapshot.ID = makeID(binary.BigEndian.Uint64(number[:]))
 	n.Snapshot.StartTime = s.now().UTC().Truncate(time.Millisecond)
 	n.Snapshot.Timeout = time.Duration(bound.Timeout) * time.Minute
 	n.Snapshot.Deadline = n.Snapshot.StartTime.Add(n.Snapshot.Timeout)
@@ -157,26 +173,60 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 	return s.catalog.Create(ctx, n)
 }
 
-// parent finds the snapshot that a new one is to start from.
-func (s *Service) parent(ctx context.Context, c Caller, id string, volumeSize int64) (Snapshot, error) {
-	parent, err := s.own(ctx, c, id)
-	if err != nil {
-		return Snapshot{}, blame(err, "parentSnapshotId")
+// newID draws the ID of a new snapshot.
+func newID() (string, error) {
+	var number [8]byte
+	if _, err := rand.Read(number[:]); err != nil {
+		return "", err
 	}
-	switch parent.State {
+	return makeID(binary.BigEndian.Uint64(number[:])), nil
+}
+
+// admitStart is admit for a new snapshot, which is judged by the parent that it
+// starts from, nil for none. Tags take the right to give them to a snapshot that
+// is not there yet. Spec: ebs-direct §11.2.
+func (s *Service) admitStart(ctx context.Context, c Caller, r *StartRequest, parent *Snapshot) error {
+	if c.free() {
+		return s.admit(ctx, c, parent, need{action: StartSnapshot})
+	}
+	start := need{action: StartSnapshot, of: noSnapshot, tags: r.Tags, about: func(key string) []string {
+		switch {
+		case key == "ebs:volumesize":
+			return []string{strconv.FormatInt(*r.VolumeSize, 10)}
+		case key == "ebs:description" && r.Description != nil:
+			return []string{*r.Description}
+		case key == "ebs:parentsnapshot" && parent != nil:
+			return []string{snapshotARN(c.Region, parent.ID)}
+		}
+		return nil
+	}}
+	if parent != nil {
+		start.of = ""
+	}
+	needs := []need{start}
+	if len(r.Tags) > 0 {
+		needs = append(needs, need{action: CreateTags, of: anySnapshot, tags: r.Tags})
+	}
+	return s.admit(ctx, c, parent, needs...)
+}
+
+// mayBegin refuses a snapshot as the parent of one that is to have the size, in
+// GiB.
+func (s *Snapshot) mayBegin(volumeSize int64) error {
+	switch s.State {
 	case Completed:
 	case Open, Completing, Copying:
-		return Snapshot{}, &Error{Code: ParentIncomplete, Snapshot: id, Field: "parentSnapshotId"}
+		return &Error{Code: ParentIncomplete, Snapshot: s.ID, Field: "parentSnapshotId"}
 	default:
-		return Snapshot{}, &Error{Code: NotFound, Snapshot: id, Field: "parentSnapshotId"}
+		return &Error{Code: NotFound, Snapshot: s.ID, Field: "parentSnapshotId"}
 	}
-	if volumeSize < parent.VolumeSize {
-		return Snapshot{}, &Error{
-			Code: VolumeSmallerThanParent, Snapshot: id, Field: "volumeSize",
-			Value: strconv.FormatInt(volumeSize, 10), Expected: strconv.FormatInt(parent.VolumeSize, 10),
+	if volumeSize < s.VolumeSize {
+		return &Error{
+			Code: VolumeSmallerThanParent, Snapshot: s.ID, Field: "volumeSize",
+			Value: strconv.FormatInt(volumeSize, 10), Expected: strconv.FormatInt(s.VolumeSize, 10),
 		}
 	}
-	return parent, nil
+	return nil
 }
 
 // A boundRequest is the canonical form of a StartRequest that a client token
@@ -212,23 +262,24 @@ func (b boundRequest) equal(other boundRequest) bool {
 	return reflect.DeepEqual(b, other)
 }
 
-// replay answers a request whose client token is bound already.
-func (s *Service) replay(ctx context.Context, c Caller, clientToken string, request boundRequest) (Snapshot, bool, error) {
+// replay gives the answer to a request whose client token is bound already: the
+// snapshot as it was, or the error that the request is not the one bound.
+func (s *Service) replay(ctx context.Context, c Caller, clientToken string, request boundRequest) (_ Snapshot, known bool, mismatch, err error) {
 	stored, snap, found, err := s.catalog.Bound(ctx, c.Account, c.Region, clientToken)
 	if err != nil || !found {
-		return Snapshot{}, false, err
+		return Snapshot{}, false, nil, err
 	}
 	var bound boundRequest
 	if err := json.Unmarshal(stored, &bound); err != nil {
-		return Snapshot{}, false, fmt.Errorf("request bound to a client token: %w", err)
+		return Snapshot{}, false, nil, fmt.Errorf("request bound to a client token: %w", err)
 	}
 	if !bound.equal(request) {
-		return Snapshot{}, false, &Error{Code: ClientTokenReused, Snapshot: snap.ID, Field: "clientToken"}
+		return Snapshot{}, true, &Error{Code: ClientTokenReused, Snapshot: snap.ID, Field: "clientToken"}, nil
 	}
 	return Snapshot{ // as it was
 		Key: snap.Key, ID: snap.ID, Account: snap.Account, Region: snap.Region, State: Open,
 		ParentID: snap.ParentID, Lineage: snap.Lineage, Description: snap.Description, VolumeSize: snap.VolumeSize,
 		StartTime: snap.StartTime, Timeout: snap.Timeout, Deadline: snap.StartTime.Add(snap.Timeout),
 		Tags: bound.Tags, Base: snap.Base, BaseBlocks: snap.BaseBlocks, Domain: snap.Domain, KMSKeyARN: snap.KMSKeyARN,
-	}, true, nil
+	}, true, nil, nil
 }

@@ -25,6 +25,9 @@ type Tagging interface {
 	// all, in one transaction; reserved ones stay. The error is an *Error:
 	// NotFound for a snapshot that the caller neither sees nor has tags on.
 	UntagSnapshots(ctx context.Context, c Caller, ids []string, matches []TagMatch) error
+	// TagTarget finds a snapshot whose tags, of the caller's own, the caller may
+	// change: one that it sees, has in its bin, or has tags on.
+	TagTarget(ctx context.Context, c Caller, id string) (s Snapshot, found bool, err error)
 	// AccountTags gives the caller's tags by place, from after the cursor on:
 	// on any snapshot, or with IDs only on those.
 	AccountTags(ctx context.Context, c Caller, ids []string, after TagCursor, limit int) ([]PlacedTag, error)
@@ -68,7 +71,8 @@ type TagRequest struct {
 }
 
 // CheckTags finds out whether CreateTags would be refused for the tags by
-// themselves or for a snapshot that the caller cannot see.
+// themselves, for a snapshot that the caller cannot see, or by its policies, and
+// changes nothing.
 func (s *Service) CheckTags(ctx context.Context, c Caller, r TagRequest) error {
 	if err := checkNewTags(r.Tags); err != nil {
 		return err
@@ -78,7 +82,32 @@ func (s *Service) CheckTags(ctx context.Context, c Caller, r TagRequest) error {
 			return s.storeError(err)
 		}
 	}
-	return nil
+	return s.admitTagging(ctx, c, r.IDs, need{action: CreateTags, tags: r.Tags})
+}
+
+// admitTagging is admit for an operation on the caller's tags on each of the
+// snapshots, of which it sees some only by its tags.
+func (s *Service) admitTagging(ctx context.Context, c Caller, ids []string, n need) error {
+	if c.free() || len(ids) == 0 { // what is not there shows when it is done
+		return s.admit(ctx, c, nil, n)
+	}
+	snaps := make([]Snapshot, len(ids))
+	for i, id := range ids {
+		var err error
+		var found bool
+		if snaps[i], found, err = s.catalog.TagTarget(ctx, c, id); err != nil {
+			return s.storeError(err)
+		}
+		if !found {
+			return &Error{Code: NotFound, Snapshot: id}
+		}
+	}
+	for i := range snaps[:len(snaps)-1] {
+		if err := s.authorize(ctx, c, &snaps[i], &n); err != nil {
+			return err
+		}
+	}
+	return s.admit(ctx, c, &snaps[len(snaps)-1], n)
 }
 
 // CreateTags puts the tags on each of the snapshots, in any state, that the
@@ -86,6 +115,9 @@ func (s *Service) CheckTags(ctx context.Context, c Caller, r TagRequest) error {
 // is durable on return, or nothing. Spec: ec2-snapshots §4.
 func (s *Service) CreateTags(ctx context.Context, c Caller, r TagRequest) error {
 	if err := checkNewTags(r.Tags); err != nil {
+		return err
+	}
+	if err := s.admitTagging(ctx, c, r.IDs, need{action: CreateTags, tags: r.Tags}); err != nil {
 		return err
 	}
 	err := s.catalog.TagSnapshots(ctx, c, r.IDs, r.Tags, maxTags)
@@ -134,9 +166,14 @@ type UntagRequest struct {
 // of which it may have lost sight. That there is no such tag is no error. All
 // of it is durable on return, or nothing. Spec: ec2-snapshots §4.
 func (s *Service) DeleteTags(ctx context.Context, c Caller, r UntagRequest) error {
-	if err := CheckUntag(r); err != nil {
+	if err := s.CheckUntag(ctx, c, r); err != nil {
 		return err
 	}
+	return s.untag(ctx, c, r)
+}
+
+// untag is DeleteTags for a caller who may.
+func (s *Service) untag(ctx context.Context, c Caller, r UntagRequest) error {
 	err := s.catalog.UntagSnapshots(ctx, c, r.IDs, r.Matches)
 	if err == nil {
 		err = s.describe(ctx, r.IDs...)
@@ -144,8 +181,25 @@ func (s *Service) DeleteTags(ctx context.Context, c Caller, r UntagRequest) erro
 	return s.storeError(err)
 }
 
-// CheckUntag refuses keys that nobody can delete.
-func CheckUntag(r UntagRequest) error {
+// CheckUntag finds out whether DeleteTags would be refused for the tags by
+// themselves or by the caller's policies, and changes nothing.
+func (s *Service) CheckUntag(ctx context.Context, c Caller, r UntagRequest) error {
+	if err := checkUntag(r); err != nil {
+		return err
+	}
+	n := need{action: DeleteTags}
+	for _, m := range r.Matches {
+		t := Tag{Key: m.Key}
+		if m.Value != nil {
+			t.Value = *m.Value
+		}
+		n.tags = append(n.tags, t)
+	}
+	return s.admitTagging(ctx, c, r.IDs, n)
+}
+
+// checkUntag refuses keys that nobody can delete.
+func checkUntag(r UntagRequest) error {
 	if slices.ContainsFunc(r.Matches, func(m TagMatch) bool { return strings.HasPrefix(m.Key, reservedTagPrefix) }) {
 		return &Error{Code: ReservedTagKey, Field: "tags"}
 	}
@@ -201,6 +255,9 @@ func (s *Service) ListTags(ctx context.Context, c Caller, r ListTagsRequest) (Ta
 	}
 	after, err := s.openTags(r.NextToken)
 	if err != nil {
+		return TagPage{}, err
+	}
+	if err := s.admit(ctx, c, nil, need{action: DescribeTags}); err != nil {
 		return TagPage{}, err
 	}
 	limit := pageOf(r.MaxResults, r.NextToken, tagPage)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Retagging is the part of a Catalog that replaces the tags of one snapshot.
@@ -26,7 +27,9 @@ func (s *Service) SetTags(ctx context.Context, c Caller, id string, tags []Tag) 
 	if err := checkTags(tags); err != nil {
 		return Snapshot{}, err
 	}
-	return s.changeTags(ctx, c, id, func(key int64) (bool, error) { return s.catalog.SetTags(ctx, key, c.Account, tags) })
+	return s.changeTags(ctx, c, id, tags, func(*Tag) bool { return true }, func(key int64) (bool, error) {
+		return s.catalog.SetTags(ctx, key, c.Account, tags)
+	})
 }
 
 // RemoveTag removes the tag with the key from a snapshot of the caller's own,
@@ -37,17 +40,27 @@ func (s *Service) RemoveTag(ctx context.Context, c Caller, id, tag string) (Snap
 	if err := v.err(); err != nil {
 		return Snapshot{}, err
 	}
-	return s.changeTags(ctx, c, id, func(int64) (bool, error) {
-		return true, s.DeleteTags(ctx, c, UntagRequest{IDs: []string{id}, Matches: []TagMatch{{Key: tag}}})
+	r := UntagRequest{IDs: []string{id}, Matches: []TagMatch{{Key: tag}}}
+	if err := checkUntag(r); err != nil {
+		return Snapshot{}, err
+	}
+	return s.changeTags(ctx, c, id, nil, func(t *Tag) bool { return t.Key == tag }, func(int64) (bool, error) {
+		return true, s.untag(ctx, c, r)
 	})
 }
 
 // changeTags calls change with the key of a snapshot of the caller's own, and
-// gives the snapshot as it is after that.
-func (s *Service) changeTags(ctx context.Context, c Caller, id string, change func(key int64) (done bool, err error)) (Snapshot, error) {
+// gives the snapshot as it is after that. The caller must be allowed to create
+// the tags given, and to delete those that are removed and not given.
+func (s *Service) changeTags(ctx context.Context, c Caller, id string, given []Tag, removed func(*Tag) bool,
+	change func(key int64) (done bool, err error),
+) (Snapshot, error) {
 	snap, err := s.own(ctx, c, id)
 	if err != nil {
 		return Snapshot{}, s.storeError(err)
+	}
+	if err := s.admitRetagging(ctx, c, &snap, given, removed); err != nil {
+		return Snapshot{}, err
 	}
 	done, err := change(snap.Key)
 	if err != nil {
@@ -59,7 +72,7 @@ func (s *Service) changeTags(ctx context.Context, c Caller, id string, change fu
 	if err := s.describe(ctx, id); err != nil {
 		return Snapshot{}, s.storeError(err)
 	}
-	page, err := s.Describe(ctx, c, DescribeRequest{IDs: []string{id}})
+	page, err := s.list(ctx, DescribeRequest{IDs: []string{id}}, &selection{catalog: s.catalog, caller: c, own: true}, Cursor{})
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -67,6 +80,29 @@ func (s *Service) changeTags(ctx context.Context, c Caller, id string, change fu
 		return Snapshot{}, &Error{Code: Internal, Err: errors.New("a snapshot that was found is not described")}
 	}
 	return page.Snapshots[0], nil
+}
+
+// admitRetagging is admit for a change of a snapshot's tags, as CreateTags and
+// DeleteTags would make it.
+func (s *Service) admitRetagging(ctx context.Context, c Caller, snap *Snapshot, given []Tag, removed func(*Tag) bool) error {
+	if c.free() {
+		return s.admit(ctx, c, snap, need{action: CreateTags})
+	}
+	var needs []need
+	if len(given) > 0 {
+		needs = append(needs, need{action: CreateTags, tags: given})
+	}
+	list := []Snapshot{*snap}
+	if err := s.catalog.Tags(ctx, c.Account, list); err != nil {
+		return s.storeError(err)
+	}
+	gone := slices.DeleteFunc(list[0].Tags, func(t Tag) bool {
+		return !removed(&t) || slices.ContainsFunc(given, func(g Tag) bool { return g.Key == t.Key })
+	})
+	if len(gone) > 0 || len(given) == 0 {
+		needs = append(needs, need{action: DeleteTags, tags: gone})
+	}
+	return s.admit(ctx, c, snap, needs...)
 }
 
 // tags checks what the model says of a list of tags. Spec: ebs-direct §2.4.

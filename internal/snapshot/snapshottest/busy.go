@@ -181,7 +181,7 @@ func (e *Env) Inventory(t testing.TB) []string {
 			snap.Base, snap.BaseBlocks, snap.Deadline = block.ID{}, 0, time.Time{} // of use while it was pending
 			add(c.Account+" sees", snap, nil)
 			if snap.Account == c.Account {
-				list, err := s.Grantees(ctx, c, snap.ID)
+				list, err := s.Grantees(ctx, c, snapshot.AttributeRequest{SnapshotID: snap.ID})
 				add(snap.ID+" is shared with", list, err)
 			}
 			lines = append(lines, e.Blocks(t, c, snap.ID)...)
