@@ -200,6 +200,7 @@ var requestRows = [rest.NumKinds]row{
 		code:   "RequestEntityTooLargeException", family: transport,
 	},
 	rest.Malformed: {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
+	rest.Busy:      {status: http.StatusBadRequest, code: "RequestThrottledException", reason: "RESOURCE_LEVEL_THROTTLE"},
 }
 
 // signatureRows has a row for every way in which a request fails to show who

@@ -169,6 +169,7 @@ var requestRows = [rest.NumKinds]code{
 	rest.BodyUnread:    invalidRequest,
 	rest.HeaderTooLong: headerTooLarge,
 	rest.Malformed:     invalidRequest,
+	rest.Busy:          requestLimit,
 }
 
 // signatureRows has a code for every way in which a request fails to show who

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"shale/internal/block"
@@ -46,6 +47,8 @@ type body struct {
 	err     error     // what ended it, io.EOF or a failure; nil while more may come
 	awaited bool      // the client holds it back until it gets a 100 Continue
 	started bool      // a read was tried; if awaited, the 100 Continue went out
+
+	interrupted atomic.Bool
 }
 
 func expectsContinue(r *http.Request) bool {
@@ -69,6 +72,10 @@ func (b *body) Read(p []byte) (int, error) {
 		next = latest
 	}
 	b.deadline(next)
+	if b.interrupted.Load() { // the deadline that did it may just have been moved
+		b.err = os.ErrDeadlineExceeded
+		return 0, b.err
+	}
 	n, err := b.inner.Read(p)
 	b.n += int64(n)
 	if err != nil {
@@ -78,6 +85,13 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Interrupt makes the read in progress, and any other, fail as if the client had
+// paused for too long. It may be called from another goroutine.
+func (b *body) Interrupt() {
+	b.interrupted.Store(true)
+	b.deadline(time.Unix(1, 0))
 }
 
 // latest is when the next bytes have to be there, whatever the pause. There was

@@ -26,6 +26,7 @@ type exchange struct {
 	w     *response
 	r     *http.Request
 	body  *body
+	long  *longBody // the same for what is read into memory whole
 	start time.Time
 	id    string
 	// inMemory is the body of a signed request that is no block.
@@ -55,10 +56,11 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	copied := *r
 	x.r = &copied
 	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall, pause: g.o.Stall}
+	x.long = &longBody{body: x.body, ctx: r.Context(), room: g.longBodies}
 	if r.Body == nil || r.Body == http.NoBody {
 		x.body.inner, x.body.err = http.NoBody, errNoBody
 	} else {
-		x.r.Body = x.body
+		x.r.Body = x.long
 	}
 	x.body.awaited = expectsContinue(r)
 	x.w = &response{ResponseWriter: w, conn: rc, body: x.body}
@@ -97,6 +99,7 @@ func (x *exchange) fail(err error) {
 // and the counts.
 func (x *exchange) finish() {
 	p := recover()
+	x.long.leave()
 	if p != nil && p != any(http.ErrAbortHandler) { // the very value, by net/http's contract
 		x.stack = debug.Stack()
 		p = x.recovered(p)
@@ -123,6 +126,7 @@ func (x *exchange) linger() {
 		return
 	}
 	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
+		c.crowd.rests(c)
 		c.drain(until)
 	}
 }

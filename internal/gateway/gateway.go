@@ -11,6 +11,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/policy"
+	"shale/internal/seat"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
 )
@@ -76,6 +78,11 @@ type Options struct {
 	// Ready says why the server cannot serve at the moment; nil means that it
 	// can, and a nil function that it always can.
 	Ready func() error
+	// TLS is how a Server encrypts; nil for plain HTTP.
+	TLS *tls.Config
+	// MaxConnections bounds the connections that a Server has open; 0 for
+	// DefaultMaxConnections.
+	MaxConnections int
 	// Now is the real clock, by which signatures are judged; nil for time.Now.
 	Now func() time.Time
 	// Clock is the service's clock, which policies ask; nil for Now.
@@ -95,7 +102,10 @@ type Gateway struct {
 	o       Options // immutable, defaults filled in
 	metrics *metrics
 	scrape  http.Handler
-	signing *otter.Cache[scope, sigv4.SigningKey]
+	// What is longer than usual has to find room here.
+	longHeaders chan struct{}
+	longBodies  *seat.Room
+	signing     *otter.Cache[scope, sigv4.SigningKey]
 }
 
 // New returns a Gateway. It starts nothing.
@@ -109,6 +119,9 @@ func New(o Options) *Gateway {
 	if o.Clock == nil {
 		o.Clock = o.Now
 	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = DefaultMaxConnections
+	}
 	if o.Stall == 0 {
 		o.Stall = 30 * time.Second
 	}
@@ -120,6 +133,7 @@ func New(o Options) *Gateway {
 	}
 	return &Gateway{
 		o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry),
+		longHeaders: make(chan struct{}, maxLongHeaders), longBodies: seat.NewRoom(maxLongBodies, longWait),
 		signing: otter.Must(&otter.Options[scope, sigv4.SigningKey]{MaximumSize: maxSigningKeys}),
 	}
 }

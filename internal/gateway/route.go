@@ -150,7 +150,10 @@ func (x *exchange) note(t rest.Table) (put bool) {
 	}
 	x.op = rt.Op.String()
 	x.snapshot = rt.SnapshotID[:min(len(rt.SnapshotID), maxSnapshotID)]
-	return rt.Op == rest.PutSnapshotBlock
+	if put = rt.Op == rest.PutSnapshotBlock; put && x.r.Body != http.NoBody {
+		x.r.Body = x.body // which the service has room for
+	}
+	return put
 }
 
 // maxSnapshotID is the model's limit. Spec: ebs-direct §2.4.

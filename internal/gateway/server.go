@@ -11,17 +11,21 @@ import (
 // A Server serves a Gateway on listeners, and has net/http's own refusals told
 // as the gateway would.
 type Server struct {
-	g    *Gateway
-	http *http.Server
+	g     *Gateway
+	crowd *crowd
+	http  *http.Server
 }
 
 // connKey is where the context of a request has its *conn.
 type connKey struct{}
 
+// headerTime is how long a client may take for the header of its request.
+const headerTime = 10 * time.Second
+
 // NewServer returns a server for g, with the limits that keep one client from
-// holding up others: a header of at most 64 KiB within ten seconds, and idle
+// holding up others: a header of at most 64 KiB within ten seconds, idle
 // connections closed after three minutes, which is longer than SDKs keep
-// theirs. How long bodies and answers may take is the Gateway's to say, by what
+// theirs, and a greatest number of connections. How long bodies and answers may take is the Gateway's to say, by what
 // moves and not by the clock alone; WriteTimeout only covers what net/http
 // writes before the handler does. log gets the server's own complaints; nil
 // discards them.
@@ -29,9 +33,12 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{g: g, http: &http.Server{
+	crowd := newCrowd(g.o.MaxConnections, g.o.Registry)
+	return &Server{g: g, crowd: crowd, http: &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.Context().Value(connKey{}).(*conn).handled.Store(true)
+			c := r.Context().Value(connKey{}).(*conn)
+			c.begin()
+			r.TLS = c.secure.Load()
 			g.ServeHTTP(w, r)
 		}),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -39,10 +46,10 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateIdle { // the answer went out, the next request may come
-				c.(*conn).handled.Store(false)
+				c.(*conn).end()
 			}
 		},
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTime,
 		WriteTimeout:      writeStall,
 		IdleTimeout:       3 * time.Minute,
 		// An OPTIONS * is a request like any other.
@@ -53,9 +60,9 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 }
 
 // Serve answers what comes through l, which it closes, until Shutdown or Close
-// and then returns http.ErrServerClosed. What l hands out has to be plain HTTP:
-// encryption belongs into l.
-func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s.g}) }
+// and then returns http.ErrServerClosed. What l hands out is not encrypted:
+// where there is to be TLS, the Server does it. It speaks HTTP/1.1 only.
+func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s.g, s.crowd}) }
 
 // Shutdown takes no more connections, closes those that are idle, and waits for
 // the others until ctx ends.

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"container/list"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -25,25 +27,83 @@ import (
 // A listener accepts connections for g.
 type listener struct {
 	net.Listener
-	g *Gateway
+	g     *Gateway
+	crowd *crowd
 }
 
+// Accept waits for a connection for which there is room.
 func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		inner, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: inner, g: l.g, crowd: l.crowd, header: headerCount{room: l.g.longHeaders}}
+		if l.g.o.TLS != nil {
+			c.tls = tls.Server(inner, l.g.o.TLS)
+			c.Conn = c.tls
+		}
+		if l.crowd.enter(c) {
+			return c, nil
+		}
+		_ = inner.Close()
 	}
-	return &conn{Conn: c, g: l.g}, nil
 }
 
 // A conn answers for net/http where no handler does. Like any net.Conn it is
 // safe for concurrent use.
 type conn struct {
 	net.Conn
-	g *Gateway
+	g     *Gateway
+	crowd *crowd
 	// handled is set while what is written comes from a handler: from its
 	// beginning until net/http waits for the next request.
 	handled atomic.Bool
+
+	tls    *tls.Conn                           // the same as Conn; nil without TLS
+	secure atomic.Pointer[tls.ConnectionState] // once the handshake is done
+	header headerCount
+
+	// What follows belongs to the crowd.
+	inside bool
+	place  *list.Element // among those that rest
+}
+
+// begin says that a handler has the request.
+func (c *conn) begin() {
+	c.handled.Store(true)
+	c.crowd.works(c)
+}
+
+// end says that the answer went out, and that the next request may come.
+func (c *conn) end() {
+	c.header.reset()
+	c.handled.Store(false)
+	c.crowd.rests(c)
+}
+
+// Read reads what the client sends. Of a header no more than usual is read
+// unless there is room for it.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.tls != nil && c.secure.Load() == nil {
+		if err := c.handshake(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Conn.Read(p)
+	if !c.handled.Load() && !c.header.add(p[:n]) {
+		c.refuse(http.StatusBadRequest, &rest.Error{Kind: rest.Busy})
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.crowd.leave(c)
+	err := c.Conn.Close()
+	c.header.reset()
+	return err
 }
 
 // Write passes p on, unless it is a refusal of net/http's own: then the client
@@ -56,13 +116,24 @@ func (c *conn) Write(p []byte) (int, error) {
 	if !ok {
 		return c.Conn.Write(p)
 	}
-	if _, err := c.Conn.Write(c.g.refuseUnread(status, unreadable(status, why))); err != nil {
+	if err := c.refuse(status, unreadable(status, why)); err != nil {
 		return 0, err
+	}
+	return len(p), nil
+}
+
+// refuse answers what is no request, and waits until the client has seen it.
+func (c *conn) refuse(status int, why *rest.Error) error {
+	if err := c.SetWriteDeadline(time.Now().Add(lingering)); err != nil {
+		return err
+	}
+	if _, err := c.Conn.Write(c.g.refuseUnread(status, why)); err != nil {
+		return err
 	}
 	if c.CloseWrite() == nil {
 		c.drain(time.Now().Add(lingering))
 	}
-	return len(p), nil
+	return nil
 }
 
 // ReadFrom keeps the ways around copying that the connection has.

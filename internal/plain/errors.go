@@ -127,6 +127,7 @@ var requestRows = [rest.NumKinds]row{
 	rest.BodyUnread:    invalid("", ""),
 	rest.HeaderTooLong: {status: http.StatusRequestHeaderFieldsTooLarge, code: validationError},
 	rest.Malformed:     invalid("", ""),
+	rest.Busy:          {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
 }
 
 // signatureRows has a row for every way in which a request fails to show who

@@ -33,9 +33,13 @@ func CheckEncoding(r *http.Request) error {
 }
 
 // ReadBody reads r's body whole. A body longer than limit bytes is an *Error
-// of kind BodyTooLong, one that cannot be read of kind BodyUnread.
+// of kind BodyTooLong, one that cannot be read of kind BodyUnread, unless reading it
+// fails with an *Error of its own.
 func ReadBody(r *http.Request, limit int) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	if e, ok := errors.AsType[*Error](err); ok {
+		return nil, e
+	}
 	if err != nil {
 		return nil, &Error{Kind: BodyUnread, Err: err}
 	}

@@ -40,6 +40,8 @@ const (
 	// Malformed: the request cannot be read as HTTP. Error.Value says why and
 	// what would be right.
 	Malformed
+	// Busy: as many long headers and bodies are being read as there is room for.
+	Busy
 
 	// NumKinds is the number of kinds, for tests of completeness.
 	NumKinds
@@ -83,6 +85,8 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("the request line and the header are longer than %s bytes together", e.Value)
 	case Malformed:
 		return e.Value
+	case Busy:
+		return "too many long requests are on their way at the moment; try again"
 	default:
 		return fmt.Sprintf("the body ended early: %v", e.Err)
 	}

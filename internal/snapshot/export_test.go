@@ -3,6 +3,8 @@ package snapshot
 import (
 	"errors"
 	"time"
+
+	"shale/internal/seat"
 )
 
 // For tests of what happens when there is no buffer.
@@ -12,7 +14,9 @@ const (
 )
 
 // SetBufferWait sets how long a request waits for a buffer.
-func (s *Service) SetBufferWait(d time.Duration) { s.bufferWait = d }
+func (s *Service) SetBufferWait(d time.Duration) {
+	s.bufferWait, s.writing = d, seat.NewRoom(maxWriting, d)
+}
 
 // Reading is how many blocks are in memory on their way out.
 func Reading(s *Service) int { return len(s.reading) }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -11,6 +12,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/seat"
 )
 
 const (
@@ -50,12 +52,21 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err := s.store.Err(); err != nil {
 		return block.Digest{}, s.storeError(err)
 	}
-	buf, err := s.buffer(ctx, s.writing)
-	if err != nil {
+	var begin opening
+	if err := begin.read(r.Body); err != nil {
 		return block.Digest{}, err
 	}
-	defer s.release(buf, s.writing)
-	digest, err := readBlock(r.Body, buf.block())
+	place, err := s.writing.Take(ctx, r.Body)
+	if err != nil {
+		return block.Digest{}, noRoom(err)
+	}
+	defer place.Leave()
+	buf := s.pool.Get().(*buffer)
+	defer s.pool.Put(buf)
+	digest, err := readBlock(io.MultiReader(bytes.NewReader(begin.bytes()), place), buf.block())
+	if !place.Settle() {
+		return block.Digest{}, &Error{Code: Throttled}
+	}
 	if err != nil {
 		return block.Digest{}, err
 	}
@@ -70,6 +81,33 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 		return block.Digest{}, s.storeError(err)
 	}
 	return digest, nil
+}
+
+// An opening is the first part of a body, which has to be there before the
+// block gets a buffer: a body that does not begin must not keep one from others.
+type opening struct {
+	buf [4 << 10]byte
+	n   int
+}
+
+// read reads until the opening is whole, or the body at its end.
+func (o *opening) read(body io.Reader) error {
+	n, err := io.ReadFull(body, o.buf[:])
+	o.n = n
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return &Error{Code: BodyIncomplete, Err: err}
+	}
+	return nil
+}
+
+func (o *opening) bytes() []byte { return o.buf[:o.n] }
+
+// noRoom is the service's error for one of a room's.
+func noRoom(err error) error {
+	if errors.Is(err, seat.ErrFull) {
+		return &Error{Code: Throttled}
+	}
+	return err
 }
 
 // check refuses values outside the model's constraints.

@@ -14,6 +14,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/seat"
 	"shale/internal/token"
 	"shale/internal/vfs"
 )
@@ -27,7 +28,7 @@ const (
 	// maxWriting and maxReading bound the blocks held in memory, 96 MiB in
 	// all: those on their way in, and those on their way out, so that slow
 	// senders do not hold up readers. Further requests wait, for at most
-	// bufferWait.
+	// bufferWait, and a block that hardly moves makes room for them.
 	maxWriting = 128
 	maxReading = 64
 	// maxImaging bounds those of maxReading that images have: as slow as their
@@ -62,10 +63,11 @@ type Service struct {
 	log     *slog.Logger
 	binTime time.Duration
 
-	writing, reading slots
-	imaging          slots     // of those of reading, the ones that images have
-	pool             sync.Pool // of *buffer
-	bufferWait       time.Duration
+	writing    *seat.Room
+	reading    slots
+	imaging    slots     // of those of reading, the ones that images have
+	pool       sync.Pool // of *buffer
+	bufferWait time.Duration
 
 	folds     folds
 	manifests manifests
@@ -83,7 +85,7 @@ func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		binTime: o.BinTime, manifests: manifests{lead: make(chan struct{}, 1)},
-		writing: make(slots, maxWriting), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
+		writing: seat.NewRoom(maxWriting, bufferWait), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
 		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
 		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}

@@ -391,9 +391,16 @@ func TestPaging(t *testing.T) {
 }
 
 // stalled is a body that gives nothing until it is let go.
-type stalled struct{ release <-chan struct{} }
+type stalled struct {
+	release <-chan struct{}
+	began   bool
+}
 
-func (s stalled) Read([]byte) (int, error) {
+func (s *stalled) Read(p []byte) (int, error) {
+	if !s.began { // or it would get no buffer
+		s.began = true
+		return min(len(p), 8<<10), nil
+	}
 	<-s.release
 	return 0, io.ErrUnexpectedEOF
 }
@@ -413,7 +420,7 @@ func TestStalledSenders(t *testing.T) {
 		senders.Go(func() {
 			err := error(&snapshot.Error{Code: snapshot.Throttled})
 			for code(err) == snapshot.Throttled { // on a slow machine the write below holds a buffer for long
-				_, err = f.Service.PutBlock(context.Background(), caller, snapshot.PutBlockRequest{SnapshotID: id, ChecksumOptional: true, Body: stalled{release}})
+				_, err = f.Service.PutBlock(context.Background(), caller, snapshot.PutBlockRequest{SnapshotID: id, ChecksumOptional: true, Body: &stalled{release: release}})
 			}
 			if code(err) != snapshot.BodyIncomplete {
 				t.Errorf("stalled sender: got %v, want BodyIncomplete", err)
