@@ -24,14 +24,15 @@ type size struct {
 	fileBlocks    int // of a file system, likewise
 	latencyBlocks int // written over one connection
 	memoryBlocks  int // written over 64 connections
+	idle, slow    int // connections beside which blocks are written
 	calls         int // of StartSnapshot, and of ListChangedBlocks
 	base          int // blocks in the large snapshot
 	smallBase     int // blocks in the small one
 }
 
 var (
-	fullSize  = size{rounds: 3, blocks: 4096, fileBlocks: 2048, latencyBlocks: 512, memoryBlocks: 4096, calls: 100, base: 1_000_000, smallBase: 10_000}
-	quickSize = size{rounds: 1, blocks: 512, fileBlocks: 256, latencyBlocks: 64, memoryBlocks: 512, calls: 20, base: 100_000, smallBase: 1_000}
+	fullSize  = size{rounds: 3, blocks: 4096, fileBlocks: 2048, latencyBlocks: 512, memoryBlocks: 4096, idle: 10_000, slow: 1_000, calls: 100, base: 1_000_000, smallBase: 10_000}
+	quickSize = size{rounds: 1, blocks: 512, fileBlocks: 256, latencyBlocks: 64, memoryBlocks: 512, idle: 2_000, slow: 200, calls: 20, base: 100_000, smallBase: 1_000}
 )
 
 const (
@@ -66,6 +67,7 @@ type bench struct {
 	encryptedPut, encryptedGet   figure
 	start, diff, listing         figure
 	ready, memory                figure
+	crowd, crowdMemory           figure
 }
 
 // A pair is a large snapshot and a child of it that differs in a few blocks.
@@ -103,6 +105,8 @@ func newBench(quick bool, shaleProgram, refProgram, dir string) *bench {
 	}
 	b.start = figure{title: fmt.Sprintf("StartSnapshot, parent of %d blocks against none, p50", b.size.base), unit: "ms", digits: 2, goal: ratioAtMost, target: 1.5}
 	b.diff = figure{title: fmt.Sprintf("ListChangedBlocks, %d changes in %d blocks against in %d, p50", changes, b.size.base, b.size.smallBase), unit: "ms", digits: 2, goal: ratioAtMost, target: 1.5}
+	b.crowd = figure{title: fmt.Sprintf("PUT unique blocks beside %d idle and %d slow connections, against without", b.size.idle, b.size.slow), unit: "MB/s", goal: ratioAtLeast, target: 0.9}
+	b.crowdMemory = figure{title: "resident memory that those connections cost", unit: "MiB", goal: valueAtMost, target: 200}
 	return b
 }
 
@@ -111,7 +115,7 @@ func (b *bench) figures() []*figure {
 	return []*figure{
 		&b.put, &b.raw, &b.rawDirect, &b.putCPU, &b.latency50, &b.latency99, &b.dedup, &b.dedupWritten, &b.zero, &b.zeroWritten,
 		&b.files, &b.filesStored, &b.filesGet, &b.get, &b.getCPU, &b.cold, &b.image, &b.encryptedPut, &b.encryptedGet, &b.start, &b.diff, &b.memory, &b.ready,
-		&b.listing,
+		&b.listing, &b.crowd, &b.crowdMemory,
 	}
 }
 
@@ -133,6 +137,7 @@ var phases = []phase{
 	{"diff", (*bench).measureDiff},
 	{"list", (*bench).measureList},
 	{"restart", (*bench).measureRestart},
+	{"connections", (*bench).measureConnections},
 }
 
 func phaseNames() []string {

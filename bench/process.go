@@ -190,18 +190,21 @@ func (s *server) written() (int64, error) {
 }
 
 // peakMemory returns the most resident memory that the process has had, in bytes.
-func (s *server) peakMemory() (int64, error) {
+func (s *server) peakMemory() (int64, error) { return s.memory("VmHWM:") }
+
+// memory returns a line of /proc/PID/status, in bytes.
+func (s *server) memory(name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("no VmHWM in /proc/PID/status")
+	return 0, fmt.Errorf("no %s in /proc/PID/status", name)
 }
 
 // readINI reads the "name = value" lines of a file with one section.

@@ -64,6 +64,13 @@ func (c envCmd) Run(std streams) error {
 			unset = append(unset, name)
 		}
 	}
+	private, err := datadir.HasBundle(dir)
+	if err != nil {
+		return err
+	}
+	if private {
+		unset = append(unset, "AWS_CA_BUNDLE")
+	}
 	_, err = fmt.Fprintf(std.out, "unset %s\nexport AWS_SHARED_CREDENTIALS_FILE=%s\nexport AWS_CONFIG_FILE=%s\n",
 		strings.Join(unset, " "), shellQuote(files.Credentials), shellQuote(files.Config))
 	return err

@@ -18,6 +18,7 @@ var groups = []kong.Group{
 	{Key: "disks", Title: "Move disks"},
 	{Key: "snapshots", Title: "Look and tidy up"},
 	{Key: "about", Title: "About"},
+	{Key: "tls", Title: "Encryption on the way:"},
 	{Key: "where", Title: "Which server, as whom (as the AWS CLI does):"},
 }
 

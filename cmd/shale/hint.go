@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,6 +32,8 @@ func hint(err error) string {
 		return "Later: shale delete " + leftover.Snapshot
 	case errors.As(err, &unreachable) && isAWS(unreachable.Endpoint):
 		return "For a server of your own: " + useServer + ", or give --endpoint-url."
+	case errors.As(err, &unreachable) && errors.As(err, new(x509.UnknownAuthorityError)):
+		return "Name the file of the authority's certificate in AWS_CA_BUNDLE, or for a server of your own: " + useServer
 	case errors.As(err, &unreachable):
 		return "Is it running? Start it with: shale serve --data-dir DIR. Another address: --endpoint-url."
 	case errors.As(err, &changed):

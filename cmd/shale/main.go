@@ -12,10 +12,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"shale/internal/gateway"
 	"shale/internal/transfer"
 )
 
@@ -78,6 +80,7 @@ func run(args []string, std streams) int {
 		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: helpWidth}),
 		kong.ExplicitGroups(groups),
+		kong.Vars{"max_connections": strconv.Itoa(gateway.DefaultMaxConnections)},
 		kong.Exit(func(int) { helped = true }),
 	)
 	if err != nil {

@@ -60,6 +60,10 @@ type serveCmd struct {
 	ScrubDays int `default:"30" placeholder:"N" help:"Read and verify everything that is stored once in N days, slowly; 1 to 365, 0 for never. (${default})"`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
+	//nolint:lll // a help text
+	MaxConnections int `default:"${max_connections}" placeholder:"N" help:"Open connections at most; one more takes the place of the one that is idle for the longest. (${default})"`
+
+	tlsFlags
 
 	disk catalog.Disk // nil for this machine's
 }
@@ -78,6 +82,14 @@ one of --root-key-file, in SHALE_ROOT_KEY (base64), in the systemd credential
 shale-root-key, or else DIR/keys/root, which the first start makes. Without it no
 encrypted snapshot can be read: keep a copy, apart from the folder's.
 
+With --tls-cert and --tls-key the address is https://. The files are looked at
+while clients connect, and read anew when they have changed; for a certificate
+that this system does not trust, DIR/config tells AWS's clients to. --acme-domain
+gets a certificate from Let's Encrypt, or from the authority of --acme-directory
+(step-ca, for one), and keeps it in DIR/acme: port 443 of the name must be
+reachable from there and lead to --listen. That authority's own certificate is
+one that the system trusts, or is in the file that SSL_CERT_FILE names.
+
 With --catalog all but the blocks and the keys is in a database of PostgreSQL's,
 which an empty folder is begun with. The password is better in PGPASSWORD or in
 ~/.pgpass than in the URL, where ps shows it.
@@ -92,7 +104,9 @@ Examples:
     shale serve --data-dir ./data
     shale serve --data-dir ./data --anonymous
     shale serve --data-dir ./data --catalog postgres://shale@db.example/shale
-    shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json`
+    shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json
+    shale serve --data-dir /srv/shale --listen :8484 --tls-cert cert.pem --tls-key key.pem
+    shale serve --data-dir /srv/shale --listen :443 --acme-domain shale.example.com`
 }
 
 // anonymous is the flag of that name: given alone, or with the value
@@ -139,11 +153,21 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if c.ScrubDays < 0 || c.ScrubDays > maxScrubDays {
 		return usagef("--scrub-days %d is not a number of days from 0 to %d", c.ScrubDays, maxScrubDays)
 	}
+	if c.MaxConnections < minConnections {
+		return usagef("--max-connections %d: want %d at least", c.MaxConnections, minConnections)
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	secure, err := c.security(dir.Path(), log)
+	if err != nil {
+		return err
+	}
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
@@ -173,6 +197,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
 		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.ready, Logger: log, Registry: registry,
+		TLS: secure.config, MaxConnections: connectionLimit(c.MaxConnections, log),
 	}
 	if n.kms != nil {
 		options.KMS = trent.New(n.kms)
@@ -184,10 +209,17 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		options.TestControls = n
 		log.Warn("test controls are on: whoever reaches this address can move the clock")
 	}
-	endpoint := endpointURL(listener.Addr())
-	err = n.writeClient(ctx, dir, datadir.Client{AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint})
+	endpoint, bundle, err := c.endpoint(listener.Addr(), secure, log)
+	if err == nil {
+		err = n.writeClient(ctx, dir, datadir.Client{
+			AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint, CABundle: bundle,
+		})
+	}
 	if err == nil {
 		err = c.serve(ctx, listener, gateway.NewServer(gateway.New(options), log), func() {
+			if secure.acme != nil {
+				go secure.acme.Obtain(log)
+			}
 			fmt.Fprintf(std.out, "ready: %s (keys and address for AWS clients: eval \"$(shale env --data-dir %s)\")%s\n",
 				endpoint, shellQuote(c.DataDir), c.notices())
 		}, log)
@@ -284,20 +316,11 @@ func (c *serveCmd) checkExposure(addr net.Addr, log *slog.Logger) error {
 	if c.TestControls {
 		return usagef("%s can be reached from other machines: --test-controls is for loopback addresses only", addr)
 	}
-	log.Warn("this address can be reached from other machines and is not encrypted: put a TLS proxy in front of it", "address", addr.String())
+	if c.TLSCert == "" && len(c.ACMEDomain) == 0 {
+		log.Warn("NOT ENCRYPTED: this address can be reached from other machines, and whoever is on the way sees every block and token; "+
+			"serve with --tls-cert and --tls-key, or with --acme-domain, or put a TLS proxy in front", "address", addr.String())
+	}
 	return nil
-}
-
-// endpointURL is the address as clients on this machine can use it.
-func endpointURL(addr net.Addr) string {
-	host, port, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return "http://" + addr.String()
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
 }
 
 func newLogger(w io.Writer, format string, verbose bool) *slog.Logger {

@@ -9,6 +9,7 @@
 //	DIR/keys/root     the root key, unless it is kept elsewhere
 //	DIR/keys/kms/     KMS keys, wrapped by it
 //	DIR/keys/domains/ the data keys of encryption domains, wrapped
+//	DIR/acme/         TLS certificates that an authority gave, and their keys
 //	DIR/credentials   AWS shared credentials format: a profile for each account
 //	DIR/config        AWS config format: their region and endpoint_url
 package datadir

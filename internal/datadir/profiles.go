@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type Client struct {
 	AccessKey, Secret string
 	Region            string
 	Endpoint          string // URL
+	CABundle          string // file of the authority to trust; empty for the system's
 }
 
 // Files are the paths of the two files that tell AWS's clients about the
@@ -89,9 +91,22 @@ func AddProfile(dir, name, accessKey, secret string) error {
 		}
 		server, p := config.find(defaultProfile.inConfig()), profile(name)
 		credentials.setKey(p, Client{AccessKey: accessKey, Secret: secret})
-		config.setServer(p, Client{Region: server.get("region"), Endpoint: server.get("endpoint_url")})
+		config.setServer(p, Client{
+			Region: server.get("region"), Endpoint: server.get("endpoint_url"), CABundle: server.get("ca_bundle"),
+		})
 		return nil
 	})
+}
+
+// HasBundle reports whether the folder's config names the authority of the
+// server's certificate.
+func HasBundle(dir string) (bool, error) {
+	text, err := readText(FilesOf(dir).Config)
+	if err != nil {
+		return false, err
+	}
+	s := parseSections(text).find(defaultProfile.inConfig())
+	return s != nil && s.get("ca_bundle") != "", nil
 }
 
 // HasProfile reports whether both of the folder's files have a profile of the
@@ -219,6 +234,11 @@ func (s *sections) setServer(p profile, c Client) {
 	section := s.ensure(p.inConfig())
 	section.set("region", c.Region)
 	section.set("endpoint_url", c.Endpoint)
+	if c.CABundle != "" {
+		section.set("ca_bundle", c.CABundle)
+	} else {
+		section.remove("ca_bundle")
+	}
 }
 
 // at gives the place of the line that sets the key, or -1. A line that begins
@@ -238,6 +258,13 @@ func (s *section) get(key string) string {
 		return strings.TrimSpace(value)
 	}
 	return ""
+}
+
+// remove takes the line of the key out, if there is one.
+func (s *section) remove(key string) {
+	if i := s.at(key); i >= 0 {
+		s.lines = slices.Delete(s.lines, i, i+1)
+	}
 }
 
 // set changes the line of the key, or adds it after the last that is not empty.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"container/list"
-	"net"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +71,7 @@ func (w *crowd) enter(c *conn) bool {
 	c.inside, c.place = true, w.resting.PushBack(c)
 	w.mu.Unlock()
 	if longest != nil {
-		longest.socket().Close() //nolint:errcheck // nothing was to be sent
+		longest.socket.Close() // without TLS's farewell, which its client might not take
 	}
 	return true
 }
@@ -114,13 +113,4 @@ func (w *crowd) remove(c *conn) {
 		w.resting.Remove(c.place)
 		c.place = nil
 	}
-}
-
-// socket is the connection below TLS, which closes without a farewell that a
-// client might not take.
-func (c *conn) socket() net.Conn {
-	if c.tls != nil {
-		return c.tls.NetConn()
-	}
-	return c.Conn
 }

@@ -127,7 +127,7 @@ func (x *exchange) linger() {
 	}
 	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
 		c.crowd.rests(c)
-		c.drain(until)
+		drain(c.Conn, until)
 	}
 }
 

@@ -41,8 +41,7 @@ func (c *conn) handshake() error {
 // the log about any other that was there at all.
 func (c *conn) refuseHandshake(err error) {
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && looksLikeHTTP(e.RecordHeader) {
-		c.Conn, c.tls = e.Conn, nil
-		c.refuse(http.StatusBadRequest, &rest.Error{
+		c.refuse(c.socket, http.StatusBadRequest, &rest.Error{ //nolint:errcheck // it is closed in any case
 			Kind: rest.Malformed, Value: "this address is served with TLS: use https:// in place of http://",
 		})
 		return

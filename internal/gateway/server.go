@@ -5,15 +5,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // A Server serves a Gateway on listeners, and has net/http's own refusals told
 // as the gateway would.
 type Server struct {
-	g     *Gateway
-	crowd *crowd
-	http  *http.Server
+	g      *Gateway
+	crowd  *crowd
+	lounge *lounge
+	http   *http.Server
 }
 
 // connKey is where the context of a request has its *conn.
@@ -34,7 +36,7 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	crowd := newCrowd(g.o.MaxConnections, g.o.Registry)
-	return &Server{g: g, crowd: crowd, http: &http.Server{
+	return &Server{g: g, crowd: crowd, lounge: newLounge(), http: &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := r.Context().Value(connKey{}).(*conn)
 			c.begin()
@@ -51,7 +53,7 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 		},
 		ReadHeaderTimeout: headerTime,
 		WriteTimeout:      writeStall,
-		IdleTimeout:       3 * time.Minute,
+		IdleTimeout:       idleTime,
 		// An OPTIONS * is a request like any other.
 		DisableGeneralOptionsHandler: true,
 		MaxHeaderBytes:               maxHeaderRead,
@@ -62,7 +64,16 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 // Serve answers what comes through l, which it closes, until Shutdown or Close
 // and then returns http.ErrServerClosed. What l hands out is not encrypted:
 // where there is to be TLS, the Server does it. It speaks HTTP/1.1 only.
-func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s.g, s.crowd}) }
+func (s *Server) Serve(l net.Listener) error {
+	s.lounge.addr = l.Addr()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer s.lounge.Close()
+	waiting.Go(func() {
+		s.http.Serve(s.lounge) //nolint:errcheck // it ends when the other does
+	})
+	return s.http.Serve(listener{l, s.g, s.crowd, s.lounge})
+}
 
 // Shutdown takes no more connections, closes those that are idle, and waits for
 // the others until ctx ends.

@@ -27,8 +27,9 @@ import (
 // A listener accepts connections for g.
 type listener struct {
 	net.Listener
-	g     *Gateway
-	crowd *crowd
+	g      *Gateway
+	crowd  *crowd
+	lounge *lounge
 }
 
 // Accept waits for a connection for which there is room.
@@ -38,7 +39,7 @@ func (l listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: inner, g: l.g, crowd: l.crowd, header: headerCount{room: l.g.longHeaders}}
+		c := &conn{Conn: inner, socket: inner, g: l.g, crowd: l.crowd, lounge: l.lounge, header: headerCount{room: l.g.longHeaders}}
 		if l.g.o.TLS != nil {
 			c.tls = tls.Server(inner, l.g.o.TLS)
 			c.Conn = c.tls
@@ -54,8 +55,10 @@ func (l listener) Accept() (net.Conn, error) {
 // safe for concurrent use.
 type conn struct {
 	net.Conn
-	g     *Gateway
-	crowd *crowd
+	socket net.Conn // the same as Conn, or what is below TLS
+	g      *Gateway
+	crowd  *crowd
+	lounge *lounge
 	// handled is set while what is written comes from a handler: from its
 	// beginning until net/http waits for the next request.
 	handled atomic.Bool
@@ -63,6 +66,8 @@ type conn struct {
 	tls    *tls.Conn                           // the same as Conn; nil without TLS
 	secure atomic.Pointer[tls.ConnectionState] // once the handshake is done
 	header headerCount
+	idle   atomic.Bool // the next request has not begun
+	taken  atomic.Bool // away from net/http, whose Close is still to come
 
 	// What follows belongs to the crowd.
 	inside bool
@@ -79,6 +84,7 @@ func (c *conn) begin() {
 func (c *conn) end() {
 	c.header.reset()
 	c.handled.Store(false)
+	c.idle.Store(true)
 	c.crowd.rests(c)
 }
 
@@ -90,16 +96,29 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := c.Conn.Read(p)
+	read := c.Conn.Read
+	if c.idle.CompareAndSwap(true, false) {
+		read = c.readIdle
+	}
+	n, err := read(p)
 	if !c.handled.Load() && !c.header.add(p[:n]) {
-		c.refuse(http.StatusBadRequest, &rest.Error{Kind: rest.Busy})
+		c.refuse(c.Conn, http.StatusBadRequest, &rest.Error{Kind: rest.Busy}) //nolint:errcheck // it is closed in any case
 		return 0, io.EOF
 	}
 	return n, err
 }
 
-// Close closes the connection.
+// Close closes the connection, unless it goes to the lounge.
 func (c *conn) Close() error {
+	if c.taken.CompareAndSwap(true, false) {
+		go c.wait()
+		return nil
+	}
+	return c.shut()
+}
+
+// shut closes the connection.
+func (c *conn) shut() error {
 	c.crowd.leave(c)
 	err := c.Conn.Close()
 	c.header.reset()
@@ -116,22 +135,23 @@ func (c *conn) Write(p []byte) (int, error) {
 	if !ok {
 		return c.Conn.Write(p)
 	}
-	if err := c.refuse(status, unreadable(status, why)); err != nil {
+	if err := c.refuse(c.Conn, status, unreadable(status, why)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// refuse answers what is no request, and waits until the client has seen it.
-func (c *conn) refuse(status int, why *rest.Error) error {
-	if err := c.SetWriteDeadline(time.Now().Add(lingering)); err != nil {
+// refuse answers what is no request, over the connection or what is below its
+// TLS, and waits until the client has seen it.
+func (c *conn) refuse(over net.Conn, status int, why *rest.Error) error {
+	if err := over.SetWriteDeadline(time.Now().Add(lingering)); err != nil {
 		return err
 	}
-	if _, err := c.Conn.Write(c.g.refuseUnread(status, why)); err != nil {
+	if _, err := over.Write(c.g.refuseUnread(status, why)); err != nil {
 		return err
 	}
-	if c.CloseWrite() == nil {
-		c.drain(time.Now().Add(lingering))
+	if closeWrite(over) == nil {
+		drain(over, time.Now().Add(lingering))
 	}
 	return nil
 }
@@ -141,8 +161,10 @@ func (c *conn) ReadFrom(src io.Reader) (int64, error) { return io.Copy(c.Conn, s
 
 // CloseWrite tells the client that no more will come. net/http does so before
 // it closes a connection on which the client may still be sending.
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return nil
@@ -156,9 +178,9 @@ const lingering = 5 * time.Second
 // it comes to read its answer: a connection closed with bytes unread is reset,
 // and the answer lost with it. The deadline stays, for there is nothing more to
 // read before the connection is closed.
-func (c *conn) drain(until time.Time) {
+func drain(c net.Conn, until time.Time) {
 	if c.SetReadDeadline(until) == nil {
-		io.CopyN(io.Discard, c.Conn, maxDrain) //nolint:errcheck // whatever ends it, the connection is closed next
+		io.CopyN(io.Discard, c, maxDrain) //nolint:errcheck // whatever ends it, the connection is closed next
 	}
 }
 

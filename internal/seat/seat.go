@@ -1,6 +1,6 @@
 // Package seat bounds how many bodies are in memory at once, and keeps slow
-// senders from having all the places: while somebody waits for one, a body that
-// hardly moves loses its own.
+// senders from having all the places: when hardly one is left, a body that does
+// not move, or too slowly, loses its own.
 package seat
 
 import (
@@ -13,10 +13,10 @@ import (
 
 const (
 	// slow is the rate, in bytes a second, below which a body has to make room
-	// for one that waits: a block would take eight seconds.
+	// for others: a block would take eight seconds.
 	slow = 64 << 10
-	// grace is how long a body may be as slow as it likes: long enough for a
-	// round trip and a lost packet.
+	// grace is how long a body may pause, or be as slow as it likes: long enough
+	// for a round trip and a lost packet.
 	grace = 500 * time.Millisecond
 	// look is how often somebody who waits looks for a slow body.
 	look = 100 * time.Millisecond
@@ -32,6 +32,7 @@ type Interrupter interface{ Interrupt() }
 // A Room has a fixed number of seats. It is safe for concurrent use.
 type Room struct {
 	seats    chan struct{}
+	few      int // when so many are taken, slow bodies make room
 	patience time.Duration
 
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ type Room struct {
 // NewRoom returns a room of n seats, in which one is waited for until patience
 // is over.
 func NewRoom(n int, patience time.Duration) *Room {
-	return &Room{seats: make(chan struct{}, n), patience: patience, reading: make(map[*Seat]struct{})}
+	return &Room{seats: make(chan struct{}, n), few: n - n/8, patience: patience, reading: make(map[*Seat]struct{})}
 }
 
 // A Seat is a place in a room and the body that is read there. One goroutine
@@ -53,7 +54,8 @@ type Seat struct {
 
 	// What follows is guarded by the room's mu.
 	n     int64
-	moved bool // it had to make room
+	last  time.Time // when something came
+	moved bool      // it had to make room
 }
 
 // Take takes a seat for body. If body is an Interrupter, it may later have to
@@ -66,7 +68,11 @@ func (r *Room) Take(ctx context.Context, body io.Reader) (*Seat, error) {
 			return nil, err
 		}
 	}
-	s := &Seat{room: r, body: body, since: time.Now()}
+	if len(r.seats) >= r.few {
+		r.moveSlowest()
+	}
+	now := time.Now()
+	s := &Seat{room: r, body: body, since: now, last: now}
 	r.mu.Lock()
 	r.reading[s] = struct{}{}
 	r.mu.Unlock()
@@ -74,8 +80,7 @@ func (r *Room) Take(ctx context.Context, body io.Reader) (*Seat, error) {
 }
 
 // wait waits for a seat, and has one slow body make room, as soon as there is
-// one: those that wait get as many seats as they are, and no body is moved that
-// nobody waits for.
+// one: those that wait get as many seats as they are.
 func (r *Room) wait(ctx context.Context) error {
 	patience := time.NewTimer(r.patience)
 	defer patience.Stop()
@@ -95,22 +100,20 @@ func (r *Room) wait(ctx context.Context) error {
 	}
 }
 
-// moveSlowest interrupts the slowest body, if one is slow.
+// moveSlowest interrupts the slowest of the bodies that pause or are slow.
 func (r *Room) moveSlowest() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	var slowest *Seat
-	least := float64(slow)
+	var least float64
 	for s := range r.reading {
 		held := now.Sub(s.since)
-		if held < grace || s.moved {
+		rate := float64(s.n) / held.Seconds()
+		if s.moved || held < grace || rate >= slow && now.Sub(s.last) < grace {
 			continue
 		}
-		if _, ok := s.body.(Interrupter); !ok {
-			continue
-		}
-		if rate := float64(s.n) / held.Seconds(); rate < least {
+		if _, ok := s.body.(Interrupter); ok && (slowest == nil || rate < least) {
 			slowest, least = s, rate
 		}
 	}
@@ -127,6 +130,7 @@ func (s *Seat) Read(p []byte) (int, error) {
 	n, err := s.body.Read(p)
 	s.room.mu.Lock()
 	s.n += int64(n)
+	s.last = time.Now()
 	s.room.mu.Unlock()
 	return n, err
 }
