@@ -84,7 +84,7 @@ func startServerIn(t *testing.T, dir string, flags ...string) *server {
 	return s
 }
 
-var readyLine = regexp.MustCompile(`(?m)^.*\bready\b.*?(127\.0\.0\.1:\d+).*$`)
+var readyLine = regexp.MustCompile(`(?m)^ready: https?://(\S+:\d+)`)
 
 // start starts the process and waits until it is ready.
 func (s *server) start(t *testing.T) {
