@@ -38,3 +38,5 @@ part "flipped bits" env SHALE_SEED="$seed" SHALE_FLIPS="$(share 100000)" \
   go test -count=1 -v -timeout 0 ./internal/scrub -run '^TestFlips$'
 part "killed servers" env SHALE_KILLS="$(share 500)" SHALE_BIN="$PWD/bin/shale" \
   go test -count=1 -v -timeout 0 ./test -run '^TestKill$'
+part "hostile clients" env SHALE_HOSTILE="$(share 3600)s" SHALE_BIN="$PWD/bin/shale" \
+  go test -count=1 -v -timeout 0 ./test -run '^TestHostileClients$'
