@@ -46,7 +46,7 @@ const maxScrubDays = 365
 type serveCmd struct {
 	DataDir      string     `required:"" placeholder:"DIR" env:"SHALE_DATA_DIR" help:"Folder that holds everything; made if it does not exist."`
 	Listen       string     `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
-	Region       string     `default:"us-east-1" placeholder:"NAME" help:"Region that the server answers for. (${default})"`
+	Region       []string   `default:"us-east-1" sep:"none" placeholder:"NAME" help:"Region that is served; give it again for more, the first is the default one. (${default})"`
 	Anonymous    anonymous  `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
 	TestControls bool       `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
 	LogFormat    string     `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
@@ -99,11 +99,17 @@ While it runs it frees the space of deleted snapshots, and reads and proves
 everything that is stored once in --scrub-days; what it finds damaged is in the
 log and on /metrics, and "shale scrub" names it, too.
 
+A snapshot belongs to a region: the one that the request was signed for, or for
+plain HTTP that of the host name ebs.REGION.…, else the default one. Keys, lists,
+client tokens and settings are apart in each; copy-snapshot goes from one to
+another. AWS's clients take --region, or AWS_REGION.
+
 Examples:
 
     shale serve --data-dir ./data
     shale serve --data-dir ./data --anonymous
     shale serve --data-dir ./data --catalog postgres://shale@db.example/shale
+    shale serve --data-dir ./data --region us-east-1 --region eu-west-1
     shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json
     shale serve --data-dir /srv/shale --listen :8484 --tls-cert cert.pem --tls-key key.pem
     shale serve --data-dir /srv/shale --listen :443 --acme-domain shale.example.com`
@@ -159,6 +165,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	if err := checkRegions(c.Region); err != nil {
+		return err
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -194,8 +203,8 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	options := gateway.Options{
-		EBS: ebs.New(n.service), EC2: ec2.New(n.service), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
-		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: []string{c.Region}, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		EBS: ebs.New(n.service), EC2: ec2.New(n.service, c.Region), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
+		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: c.Region, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.ready, Logger: log, Registry: registry,
 		TLS: secure.config, MaxConnections: connectionLimit(c.MaxConnections, log),
 	}
@@ -209,10 +218,13 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		options.TestControls = n
 		log.Warn("test controls are on: whoever reaches this address can move the clock")
 	}
+	if err := warnUnserved(ctx, n.catalog, c.Region, log); err != nil {
+		return errors.Join(err, n.close())
+	}
 	endpoint, bundle, err := c.endpoint(listener.Addr(), secure, log)
 	if err == nil {
 		err = n.writeClient(ctx, dir, datadir.Client{
-			AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region, Endpoint: endpoint, CABundle: bundle,
+			AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region[0], Endpoint: endpoint, CABundle: bundle,
 		})
 	}
 	if err == nil {

@@ -37,8 +37,8 @@ func start(t *testing.T, c serveCmd) (*serving, error) {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:0"
 	}
-	if c.Region == "" {
-		c.Region = "us-east-1"
+	if len(c.Region) == 0 {
+		c.Region = []string{"us-east-1"}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()

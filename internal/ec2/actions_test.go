@@ -24,7 +24,7 @@ func FuzzActions(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	door := ec2.New(env.Service)
+	door := ec2.New(env.Service, []string{snapshottest.Region})
 	for _, form := range []string{
 		"SnapshotId=" + snap.ID + "&Attribute=createVolumePermission",
 		"SnapshotId=snap-033d116c&CreateVolumePermission.Add.1.UserId=111122223333&CreateVolumePermission.Add.01.Group=all&DryRun=false",
@@ -78,7 +78,7 @@ func TestTagForms(t *testing.T) {
 	}
 	form.Set("Tag.8.Unknown", "x")
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(form.Encode()))
-	if err := ec2.New(env.Service).Serve(httptest.NewRecorder(), r, snapshottest.Caller, nil); err != nil {
+	if err := ec2.New(env.Service, []string{snapshottest.Region}).Serve(httptest.NewRecorder(), r, snapshottest.Caller, nil); err != nil {
 		t.Fatal(err)
 	}
 	page, err := env.Service.ListTags(t.Context(), snapshottest.Caller, snapshot.ListTagsRequest{})
@@ -101,7 +101,7 @@ func TestEncryptionTexts(t *testing.T) {
 		snapshot.DefaultKeyShared: "OperationNotPermitted: Encrypted snapshots with EBS default key cannot be shared",
 	} {
 		w := httptest.NewRecorder()
-		ec2.New(nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), &snapshot.Error{Code: code})
+		ec2.New(nil, nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), &snapshot.Error{Code: code})
 		var answer struct {
 			Code    string `xml:"Errors>Error>Code"`
 			Message string `xml:"Errors>Error>Message"`

@@ -3,19 +3,21 @@ package ec2
 import (
 	"context"
 	"regexp"
+	"slices"
 
 	"shale/internal/query"
 	"shale/internal/snapshot"
 )
 
-// regionName is the form of the names of AWS's regions.
+// regionName is the form of the names of AWS's regions. As far as a snapshot
+// is to be found in one of them, it is like one that is served here and empty.
 var regionName = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]{2,16}){1,3}-\d{1,2}$`)
 
 // copySnapshot answers CopySnapshot. PresignedUrl proves to another region who
 // asks; here all is one domain of trust, and it is not looked at.
 // Spec: ec2-snapshots §5.
 func (h *Handler) copySnapshot(ctx context.Context, q *call) ([]byte, error) {
-	req, err := decodeCopy(q.form, q.caller)
+	req, err := h.decodeCopy(q.form, q.caller)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,7 @@ func (h *Handler) copySnapshot(ctx context.Context, q *call) ([]byte, error) {
 	return b, nil
 }
 
-func decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error) {
+func (h *Handler) decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error) {
 	if req.SourceID, err = f.required("SourceSnapshotId"); err != nil {
 		return req, err
 	}
@@ -44,7 +46,7 @@ func decodeCopy(f form, c snapshot.Caller) (req snapshot.CopyRequest, err error)
 	if req.SourceRegion, err = f.required("SourceRegion"); err != nil {
 		return req, err
 	}
-	if req.SourceRegion != c.Region && !regionName.MatchString(req.SourceRegion) {
+	if !slices.Contains(h.regions, req.SourceRegion) && !regionName.MatchString(req.SourceRegion) {
 		return req, refuse(invalidRegion, "%s is not a valid region name", req.SourceRegion)
 	}
 	destination, err := f.Scalar("DestinationRegion")

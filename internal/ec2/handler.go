@@ -19,10 +19,11 @@ import (
 // concurrent use.
 type Handler struct {
 	service *snapshot.Service
+	regions []string
 }
 
-// New returns a Handler over s.
-func New(s *snapshot.Service) *Handler { return &Handler{service: s} }
+// New returns a Handler over s for the regions.
+func New(s *snapshot.Service, regions []string) *Handler { return &Handler{s, regions} }
 
 // Serve answers r on behalf of c. A form's signature covers its bytes, so the
 // signed digest is of no use here: whoever verified it has read the body. Serve

@@ -309,10 +309,11 @@ func (s *Service) copyMap(ctx context.Context, c *Copy, source *Snapshot, hold *
 // may use them now.
 func (s *Service) copyKeys(ctx context.Context, c *Copy, source *Snapshot) (from, to *domain.Key, err error) {
 	caller := c.Snapshot.worker()
-	if from, err = s.readKey(ctx, caller, source); err != nil {
+	if to, err = s.writeKey(ctx, caller, &c.Snapshot); err != nil {
 		return nil, nil, err
 	}
-	to, err = s.writeKey(ctx, caller, &c.Snapshot)
+	caller.Region = c.SourceRegion
+	from, err = s.readKey(ctx, caller, source)
 	return from, to, err
 }
 
