@@ -3,34 +3,27 @@ package catalog
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"shale/internal/snapshot"
 )
 
 // CreateCopy implements snapshot.CopyCatalog.
-func (c *Catalog) CreateCopy(ctx context.Context, n snapshot.Copy, limit int) (created snapshot.Copy, done bool, err error) {
+func (c *Catalog) CreateCopy(ctx context.Context, n snapshot.Copy, l snapshot.Limits) (snapshot.Copy, error) {
 	if err := c.checkRoom(); err != nil {
-		return snapshot.Copy{}, false, err
+		return snapshot.Copy{}, err
 	}
 	s := &n.Snapshot
-	err = c.update(ctx, func(tx *sql.Tx) error {
-		done = false
+	limits := []limit{copyLimit(l.Copies), snapshotLimit(l.Snapshots)}
+	err := c.createWithin(ctx, limits, s.Account, s.Region, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO snapshots (id, account, region, state, message, lineage, description, volume_gib,
 				start_ms, timeout_ms, deadline_ms, completion_minutes, domain, kms_key_arn, root_mac)
-			SELECT ?1, ?2, ?3, 6, ?4, 0, ?5, 0, ?6, 0, 0, ?7, ?8, ?9, ?10
-			WHERE (SELECT count(*) FROM snapshots WHERE account = ?2 AND region = ?3 AND state = 6) < ?11
-			RETURNING key`,
+			VALUES (?, ?, ?, 6, ?, 0, ?, 0, ?, 0, 0, ?, ?, ?, ?) RETURNING key`,
 			s.ID, s.Account, s.Region, s.Message, s.Description, millis(s.StartTime), s.CompletionMinutes,
-			s.Domain, s.KMSKeyARN, macValue(s.MAC), limit).Scan(&s.Key)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
+			s.Domain, s.KMSKeyARN, macValue(s.MAC)).Scan(&s.Key)
 		if err != nil {
 			return err
 		}
-		done = true
 		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET lineage = key WHERE key = ?`, s.Key); err != nil {
 			return err
 		}
@@ -41,10 +34,10 @@ func (c *Catalog) CreateCopy(ctx context.Context, n snapshot.Copy, limit int) (c
 		return putTags(ctx, tx, s)
 	})
 	if err != nil {
-		return snapshot.Copy{}, false, fmt.Errorf("create copy: %w", err)
+		return snapshot.Copy{}, fmt.Errorf("create copy: %w", err)
 	}
 	s.State, s.Lineage = snapshot.Copying, s.Key
-	return n, done, nil
+	return n, nil
 }
 
 // Copies implements snapshot.CopyCatalog.

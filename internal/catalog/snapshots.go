@@ -203,7 +203,8 @@ func (c *Catalog) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.
 	if err := c.checkRoom(); err != nil {
 		return snapshot.Snapshot{}, err
 	}
-	err := c.update(ctx, func(tx *sql.Tx) error {
+	limits := []limit{pendingLimit(n.Limits.Pending), snapshotLimit(n.Limits.Snapshots)}
+	err := c.createWithin(ctx, limits, s.Account, s.Region, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO snapshots
 			(id, account, region, state, parent_id, lineage, description, volume_gib, start_ms, timeout_ms, deadline_ms, base, base_blocks,
 				domain, kms_key_arn, root_mac)

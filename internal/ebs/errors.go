@@ -48,6 +48,7 @@ var (
 	internal      = row{status: http.StatusInternalServerError, code: "InternalServerException"}
 	serialization = row{status: http.StatusBadRequest, code: "SerializationException", family: transport}
 	unknown       = row{status: http.StatusNotFound, code: "UnknownOperationException", family: transport}
+	rateExceeded  = row{status: http.StatusBadRequest, code: "ThrottlingException", family: transport}.says("Rate exceeded")
 )
 
 // validation is a modelled ValidationException.
@@ -163,6 +164,23 @@ var serviceRows = [snapshot.NumCodes]row{
 		reason: "RESOURCE_LEVEL_THROTTLE", text: fixed("Too many blocks are on their way. Reduce your request rate."),
 	},
 
+	snapshot.AccountThrottled: rateExceeded,
+	snapshot.SnapshotThrottled: {
+		status: http.StatusBadRequest, code: "RequestThrottledException",
+		reason: "RESOURCE_LEVEL_THROTTLE", text: fixed("Rate exceeded for the snapshot. Reduce your request rate."),
+	},
+	snapshot.TooManyPending: {
+		status: http.StatusBadRequest, code: "ConcurrentLimitExceededException", text: func(e *snapshot.Error) string {
+			return fmt.Sprintf("You have reached the limit of %s pending snapshots. Complete or delete some of them.", e.Value)
+		},
+	},
+	snapshot.TooManySnapshots: {
+		status: http.StatusPaymentRequired, code: "ServiceQuotaExceededException",
+		reason: "DEPENDENCY_SERVICE_QUOTA_EXCEEDED", text: func(e *snapshot.Error) string {
+			return fmt.Sprintf("You have reached the limit of %s snapshots.", e.Value)
+		},
+	},
+
 	snapshot.StorageFull:    internal.says("The server's disk is full. Nothing was stored."),
 	snapshot.StorageStopped: internal.says("The server takes no more writes after an error of its disk."),
 	snapshot.Damaged: {status: internal.status, code: internal.code, text: func(e *snapshot.Error) string {
@@ -199,8 +217,10 @@ var requestRows = [rest.NumKinds]row{
 		status: http.StatusRequestHeaderFieldsTooLarge,
 		code:   "RequestEntityTooLargeException", family: transport,
 	},
-	rest.Malformed: {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
-	rest.Busy:      {status: http.StatusBadRequest, code: "RequestThrottledException", reason: "RESOURCE_LEVEL_THROTTLE"},
+	rest.Malformed:    {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
+	rest.Busy:         {status: http.StatusBadRequest, code: "RequestThrottledException", reason: "RESOURCE_LEVEL_THROTTLE"},
+	rest.Malformed:    {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
+	rest.RateExceeded: rateExceeded,
 }
 
 // signatureRows has a row for every way in which a request fails to show who

@@ -92,6 +92,25 @@ func TestRefuse(t *testing.T) {
 			"integer", &rest.Error{Kind: rest.NotAnInteger, Field: "blockIndex", Value: "abc"},
 			400, "SerializationException:" + transport, `{"message":"The value \"abc\" of blockIndex is not a 32-bit integer"}`,
 		},
+		{ // Spec: ebs-direct §9.2 to §9.4.
+			"the account too often", &snapshot.Error{Code: snapshot.AccountThrottled},
+			400, "ThrottlingException:" + transport, `{"message":"Rate exceeded"}`,
+		},
+		{
+			"the snapshot too often", &snapshot.Error{Code: snapshot.SnapshotThrottled, Snapshot: "snap-0"},
+			400, "RequestThrottledException:" + modelled,
+			`{"Message":"Rate exceeded for the snapshot. Reduce your request rate.","Reason":"RESOURCE_LEVEL_THROTTLE"}`,
+		},
+		{
+			"pending snapshots", &snapshot.Error{Code: snapshot.TooManyPending, Value: "100"},
+			400, "ConcurrentLimitExceededException:" + modelled,
+			`{"Message":"You have reached the limit of 100 pending snapshots. Complete or delete some of them."}`,
+		},
+		{
+			"snapshots", &snapshot.Error{Code: snapshot.TooManySnapshots, Value: "100000"},
+			402, "ServiceQuotaExceededException:" + modelled,
+			`{"Message":"You have reached the limit of 100000 snapshots.","Reason":"DEPENDENCY_SERVICE_QUOTA_EXCEEDED"}`,
+		},
 		{
 			"long header", &rest.Error{Kind: rest.HeaderTooLong, Value: "65536"},
 			431, "RequestEntityTooLargeException:" + transport,

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"shale/internal/ec2"
+	"shale/internal/rest"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
 )
@@ -94,22 +95,25 @@ func TestTagForms(t *testing.T) {
 	}
 }
 
-// The texts of refusals that need an encrypted snapshot. Spec: ec2-snapshots §6.1, §7.
-func TestEncryptionTexts(t *testing.T) {
-	for code, want := range map[snapshot.Code]string{
-		snapshot.EncryptedPublic:  "OperationNotPermitted: Encrypted snapshots cannot be shared publicly.",
-		snapshot.DefaultKeyShared: "OperationNotPermitted: Encrypted snapshots with EBS default key cannot be shared",
+// The texts of refusals that need an encrypted snapshot, or a quota.
+// Spec: ec2-snapshots §1.3, §6.1, §7.
+func TestTexts(t *testing.T) {
+	for want, err := range map[string]error{
+		"400 OperationNotPermitted: Encrypted snapshots cannot be shared publicly.":            &snapshot.Error{Code: snapshot.EncryptedPublic},
+		"400 OperationNotPermitted: Encrypted snapshots with EBS default key cannot be shared": &snapshot.Error{Code: snapshot.DefaultKeyShared},
+		"400 SnapshotLimitExceeded: You have reached the limit of 7 snapshots.":                &snapshot.Error{Code: snapshot.TooManySnapshots, Value: "7"},
+		"503 RequestLimitExceeded: Request limit exceeded.":                                    &rest.Error{Kind: rest.RateExceeded},
 	} {
 		w := httptest.NewRecorder()
-		ec2.New(nil, nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), &snapshot.Error{Code: code})
+		ec2.New(nil, nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), err)
 		var answer struct {
 			Code    string `xml:"Errors>Error>Code"`
 			Message string `xml:"Errors>Error>Message"`
 		}
-		if err := xml.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusBadRequest {
-			t.Errorf("%s: status %d, %v", want, w.Code, err)
+		if err := xml.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Errorf("%s: %v", want, err)
 		}
-		if got := answer.Code + ": " + answer.Message; got != want {
+		if got := fmt.Sprintf("%d %s: %s", w.Code, answer.Code, answer.Message); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

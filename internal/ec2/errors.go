@@ -43,6 +43,7 @@ var (
 	notFound             = code{"InvalidSnapshot.NotFound", http.StatusBadRequest}
 	notPermitted         = code{"OperationNotPermitted", http.StatusBadRequest}
 	requestLimit         = code{"RequestLimitExceeded", http.StatusServiceUnavailable}
+	snapshotLimit        = code{"SnapshotLimitExceeded", http.StatusBadRequest}
 	requestExpired       = code{"RequestExpired", http.StatusBadRequest}
 	signatureMismatch    = code{"SignatureDoesNotMatch", http.StatusForbidden}
 	tagLimit             = code{"TagLimitExceeded", http.StatusBadRequest}
@@ -98,6 +99,13 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
 	snapshot.Throttled:      unreachable,
+
+	snapshot.AccountThrottled:  unreachable,
+	snapshot.SnapshotThrottled: unreachable,
+	snapshot.TooManyPending:    unreachable,
+	snapshot.TooManySnapshots: {snapshotLimit, func(e *snapshot.Error) string {
+		return fmt.Sprintf("You have reached the limit of %s snapshots.", e.Value)
+	}},
 
 	snapshot.PublicBlocked: {notPermitted, func(*snapshot.Error) string {
 		return "Public sharing of snapshots is blocked for this account."
@@ -170,6 +178,7 @@ var requestRows = [rest.NumKinds]code{
 	rest.HeaderTooLong: headerTooLarge,
 	rest.Malformed:     invalidRequest,
 	rest.Busy:          requestLimit,
+	rest.RateExceeded:  requestLimit,
 }
 
 // signatureRows has a code for every way in which a request fails to show who
@@ -221,8 +230,11 @@ func explain(err error) (code, string) {
 		return unauthorized, "You are not authorized to perform this operation. " + e.Error()
 	}
 	if e, ok := errors.AsType[*rest.Error](err); ok && e.Kind >= 0 && e.Kind < rest.NumKinds {
-		if e.Kind == rest.Repeated {
+		switch e.Kind {
+		case rest.Repeated:
 			return invalidCombination, fmt.Sprintf("The parameter '%s' may only be specified once.", e.Field)
+		case rest.RateExceeded:
+			return requestLimit, "Request limit exceeded."
 		}
 		return requestRows[e.Kind], rest.Sentence(e)
 	}

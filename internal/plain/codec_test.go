@@ -141,6 +141,26 @@ func TestRefuse(t *testing.T) {
 			`{"code":"VALIDATION_ERROR","message":"Invalid request parameters: the request line and the header are longer than 65536 bytes together"`,
 		},
 		{
+			"too often", &snapshot.Error{Code: snapshot.AccountThrottled}, 429,
+			`{"code":"THROTTLED","message":"the account asks for this too often; send fewer requests a second"`,
+		},
+		{
+			"one snapshot too often", &snapshot.Error{Code: snapshot.SnapshotThrottled, Snapshot: "snap-0"}, 429,
+			`{"code":"THROTTLED","message":"the snapshot snap-0 is asked for too often; send fewer requests a second","reason":"RESOURCE_LEVEL_THROTTLE"`,
+		},
+		{
+			"anything too often", &rest.Error{Kind: rest.RateExceeded}, 429,
+			`{"code":"THROTTLED","message":"the account sends too many requests; send fewer of them a second"`,
+		},
+		{
+			"pending snapshots", &snapshot.Error{Code: snapshot.TooManyPending, Value: "100"}, 402,
+			`{"code":"QUOTA_EXCEEDED","message":"too many snapshots are pending, the most is 100; complete or delete some"`,
+		},
+		{
+			"snapshots", &snapshot.Error{Code: snapshot.TooManySnapshots, Value: "9"}, 402,
+			`{"code":"QUOTA_EXCEEDED","message":"too many snapshots, the most is 9; delete some","reason":"DEPENDENCY_SERVICE_QUOTA_EXCEEDED"`,
+		},
+		{
 			"a full disk", &snapshot.Error{Code: snapshot.StorageFull}, 500,
 			`{"code":"INTERNAL_ERROR","message":"the server's disk is full; nothing was stored"`,
 		},
@@ -155,6 +175,9 @@ func TestRefuse(t *testing.T) {
 			w.Header().Set("x-amzn-RequestId", "id")
 			plain.New(nil).Refuse(w, httptest.NewRequest("GET", "/", nil), tt.err)
 			want := `{"success":false,"error":` + tt.body + `,"request_id":"id"}}`
+			if after := w.Header().Get("Retry-After"); (after == "1") != (tt.status == 429) {
+				t.Errorf("Retry-After is %q", after)
+			}
 			if d := cmp.Diff(want, w.Body.String()); w.Code != tt.status || d != "" {
 				t.Errorf("got %d, want %d (-want +got):\n%s", w.Code, tt.status, d)
 			}

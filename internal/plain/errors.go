@@ -22,6 +22,7 @@ const (
 	accessDenied     code = "ACCESS_DENIED"
 	notFound         code = "NOT_FOUND"
 	conflict         code = "CONFLICT"
+	quotaExceeded    code = "QUOTA_EXCEEDED"
 	throttled        code = "THROTTLED"
 	checksumMismatch code = "CHECKSUM_MISMATCH"
 	methodNotAllowed code = "METHOD_NOT_ALLOWED"
@@ -47,6 +48,7 @@ var (
 	// stranger answers a caller who is not known.
 	stranger = row{status: http.StatusUnauthorized, code: unauthenticated}
 	fault    = row{status: http.StatusInternalServerError, code: internalError}
+	tooFast  = row{status: http.StatusTooManyRequests, code: throttled}
 )
 
 // serviceRows has a row for every code of the service.
@@ -99,6 +101,11 @@ var serviceRows = [snapshot.NumCodes]row{
 
 	snapshot.Throttled: {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
 
+	snapshot.AccountThrottled:  tooFast,
+	snapshot.SnapshotThrottled: {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
+	snapshot.TooManyPending:    {status: http.StatusPaymentRequired, code: quotaExceeded},
+	snapshot.TooManySnapshots:  {status: http.StatusPaymentRequired, code: quotaExceeded, reason: "DEPENDENCY_SERVICE_QUOTA_EXCEEDED"},
+
 	snapshot.StorageFull:    fault,
 	snapshot.StorageStopped: fault,
 	snapshot.Damaged:        fault,
@@ -128,6 +135,7 @@ var requestRows = [rest.NumKinds]row{
 	rest.HeaderTooLong: {status: http.StatusRequestHeaderFieldsTooLarge, code: validationError},
 	rest.Malformed:     invalid("", ""),
 	rest.Busy:          {status: http.StatusTooManyRequests, code: throttled, reason: "RESOURCE_LEVEL_THROTTLE"},
+	rest.RateExceeded:  tooFast,
 }
 
 // signatureRows has a row for every way in which a request fails to show who
@@ -146,6 +154,10 @@ var signatureRows = [sigv4.NumKinds]row{
 	sigv4.PayloadMismatch:    stranger,
 	sigv4.ForeignOrigin:      {status: http.StatusForbidden, code: accessDenied},
 }
+
+// retryAfter is when what was refused for coming too fast may come again, in
+// seconds: rates are of requests a second.
+const retryAfter = "1"
 
 // A fieldError is a parameter that only this dialect has, with a value out of
 // range.
@@ -170,6 +182,9 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e, ok := errors.AsType[*rangeError](err); ok {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", e.size))
+	}
+	if row.status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryAfter)
 	}
 	if row.hangUp {
 		w.Header().Set("Connection", "close")

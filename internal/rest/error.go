@@ -42,6 +42,9 @@ const (
 	Malformed
 	// Busy: as many long headers and bodies are being read as there is room for.
 	Busy
+	// RateExceeded: the account sends more requests of this service than it may
+	// a second.
+	RateExceeded
 
 	// NumKinds is the number of kinds, for tests of completeness.
 	NumKinds
@@ -87,6 +90,8 @@ func (e *Error) Error() string {
 		return e.Value
 	case Busy:
 		return "too many long requests are on their way at the moment; try again"
+	case RateExceeded:
+		return "the account sends too many requests; send fewer of them a second"
 	default:
 		return fmt.Sprintf("the body ended early: %v", e.Err)
 	}

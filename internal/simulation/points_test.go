@@ -104,9 +104,9 @@ func (c stops) Sweep(ctx context.Context, deletedBefore time.Time, limit int) (b
 	return c.Catalog.Sweep(ctx, deletedBefore, limit)
 }
 
-func (c stops) CreateCopy(ctx context.Context, n snapshot.Copy, limit int) (snapshot.Copy, bool, error) {
+func (c stops) CreateCopy(ctx context.Context, n snapshot.Copy, l snapshot.Limits) (snapshot.Copy, error) {
 	defer c.around(ctx, "create copy")()
-	return c.Catalog.CreateCopy(ctx, n, limit)
+	return c.Catalog.CreateCopy(ctx, n, l)
 }
 
 func (c stops) FinishCopy(ctx context.Context, key int64, r snapshot.CopyResult) (bool, error) {

@@ -29,7 +29,8 @@ type Catalog interface {
 	Bound(ctx context.Context, account, region, token string) (request []byte, s Snapshot, found bool, err error)
 	// Create adds an open snapshot and gives it its Key and, without a
 	// parent, its Lineage. With a parent, ErrRaced unless that is still
-	// completed; with a token, ErrRaced if the token has been bound.
+	// completed; with a token, ErrRaced if the token has been bound; else, at a
+	// limit, an *Error of code TooManyPending or TooManySnapshots.
 	Create(ctx context.Context, n NewSnapshot) (Snapshot, error)
 	// Seal makes an open snapshot completing, unless its time is over.
 	Seal(ctx context.Context, key int64, claim Claim) (done bool, err error)
@@ -76,6 +77,15 @@ type NewSnapshot struct {
 	// request.
 	Token   string
 	Request []byte
+	Limits  Limits
+}
+
+// Limits are how many snapshots an account may have in a region; 0 for any
+// number. Spec: ebs-direct §10.
+type Limits struct {
+	Snapshots int64 // whatever their state, those in the recycle bin too
+	Pending   int64 // started by StartSnapshot, and neither completed nor failed
+	Copies    int64 // in progress
 }
 
 // A Cursor is a place in a list of snapshots: after the one it names.

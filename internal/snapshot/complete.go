@@ -11,6 +11,7 @@ import (
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/quota"
 )
 
 // Why a snapshot failed, in AWS's words. Spec: ebs-direct §5.1.
@@ -38,6 +39,9 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 		return 0, s.storeError(err)
 	}
 	if err := s.admit(ctx, c, &snap, need{action: CompleteSnapshot}); err != nil {
+		return 0, err
+	}
+	if err := s.throttle(c, quota.CompleteRate, snap.ID); err != nil {
 		return 0, err
 	}
 	if snap.Timeout == 0 { // a copy

@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// maxCopies is how many copies an account may have in progress in a
-	// region. Spec: ec2-snapshots §5.
-	maxCopies = 20
-
 	// copyWaits is what a copy says of itself while it is pending.
 	copyWaits = "Metadata not updated"
 )
@@ -64,9 +60,9 @@ type CopyResult struct {
 // A CopyCatalog keeps the copies that are in progress.
 type CopyCatalog interface {
 	// CreateCopy adds a snapshot in the state Copying and gives it its Key and
-	// a Lineage of its own. It does nothing if the account has so many copies
-	// in progress in the region.
-	CreateCopy(ctx context.Context, c Copy, limit int) (created Copy, done bool, err error)
+	// a Lineage of its own. At a limit it fails with an *Error of code
+	// TooManyCopies or TooManySnapshots.
+	CreateCopy(ctx context.Context, c Copy, l Limits) (created Copy, err error)
 	// Copies gives the copies in progress, the oldest first.
 	Copies(ctx context.Context) ([]Copy, error)
 	// FinishCopy makes a copy in progress completed. The days of its lock begin
@@ -120,12 +116,9 @@ func (s *Service) Copy(ctx context.Context, c Caller, r CopyRequest) (Snapshot, 
 			n.Snapshot.encrypt(arn, key)
 		}
 	}
-	created, done, err := s.catalog.CreateCopy(ctx, n, maxCopies)
+	created, err := s.catalog.CreateCopy(ctx, n, s.limits(c))
 	if err != nil {
 		return Snapshot{}, s.storeError(err)
-	}
-	if !done {
-		return Snapshot{}, &Error{Code: TooManyCopies, Value: strconv.Itoa(maxCopies)}
 	}
 	s.folds.kick()
 	return created.Snapshot, nil

@@ -108,6 +108,17 @@ const (
 	InvalidFilter
 	// Throttled: too many blocks are on their way; try again.
 	Throttled
+	// AccountThrottled: the account asks for this operation too often; try
+	// again.
+	AccountThrottled
+	// SnapshotThrottled: one snapshot is read, or written to, too often; try
+	// again. Error.Snapshot.
+	SnapshotThrottled
+	// TooManyPending: Error.Value is how many pending snapshots the account may
+	// have.
+	TooManyPending
+	// TooManySnapshots: Error.Value is how many snapshots the account may have.
+	TooManySnapshots
 	// StorageFull: the disk has no room; reads go on.
 	StorageFull
 	// StorageStopped: the store takes no more writes after a failed write or
@@ -257,6 +268,14 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("filter %q: %v", e.Field, e.Err)
 	case Throttled:
 		return "too many blocks are on their way at the moment; try again"
+	case AccountThrottled:
+		return "the account asks for this too often; send fewer requests a second"
+	case SnapshotThrottled:
+		return fmt.Sprintf("the snapshot %s is asked for too often; send fewer requests a second", e.Snapshot)
+	case TooManyPending:
+		return fmt.Sprintf("too many snapshots are pending, the most is %s; complete or delete some", e.Value)
+	case TooManySnapshots:
+		return fmt.Sprintf("too many snapshots, the most is %s; delete some", e.Value)
 	case StorageFull:
 		return "the server's disk is full; nothing was stored"
 	case StorageStopped:

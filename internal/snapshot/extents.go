@@ -7,6 +7,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/domain"
+	"shale/internal/quota"
 )
 
 // A Content is what a snapshot has in a run of its volume.
@@ -56,6 +57,10 @@ func (s *Service) Extents(ctx context.Context, c Caller, id string) iter.Seq2[Ex
 			yield(Extent{}, err)
 			return
 		}
+		if err := s.throttle(c, quota.ListRate, snap.ID); err != nil {
+			yield(Extent{}, err)
+			return
+		}
 		key, err := s.readKey(ctx, c, &snap)
 		if err != nil {
 			yield(Extent{}, s.storeError(err))
@@ -94,6 +99,10 @@ func (s *Service) Diff(ctx context.Context, c Caller, from, id string) iter.Seq2
 			return
 		}
 		if err := s.admitBoth(ctx, c, &first, &second, need{action: ListChangedBlocks}, need{action: GetSnapshotBlock}); err != nil {
+			yield(Extent{}, err)
+			return
+		}
+		if err := s.throttle(c, quota.ListChangedRate, second.ID); err != nil {
 			yield(Extent{}, err)
 			return
 		}

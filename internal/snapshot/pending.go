@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"shale/internal/block"
+	"shale/internal/quota"
 	"shale/internal/token"
 )
 
@@ -41,6 +42,9 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 		return PendingPage{}, err
 	}
 	if err := snap.checkPending(); err != nil {
+		return PendingPage{}, err
+	}
+	if err := s.throttle(c, quota.ListRate, snap.ID); err != nil {
 		return PendingPage{}, err
 	}
 	number, _ := idNumber(snap.ID)

@@ -12,6 +12,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/quota"
 	"shale/internal/seat"
 )
 
@@ -36,6 +37,9 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 		return block.Digest{}, s.storeError(err)
 	}
 	if err := s.admit(ctx, c, &snap, need{action: PutSnapshotBlock}); err != nil {
+		return block.Digest{}, err
+	}
+	if err := s.throttle(c, quota.PutRate, snap.ID); err != nil {
 		return block.Digest{}, err
 	}
 	switch snap.State {

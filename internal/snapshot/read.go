@@ -10,6 +10,7 @@ import (
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/quota"
 	"shale/internal/token"
 )
 
@@ -32,6 +33,9 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 		return BlockPage{}, s.storeError(err)
 	}
 	if err := s.admit(ctx, c, &snap, need{action: ListSnapshotBlocks}); err != nil {
+		return BlockPage{}, err
+	}
+	if err := s.throttle(c, quota.ListRate, snap.ID); err != nil {
 		return BlockPage{}, err
 	}
 	if err := s.mayList(ctx, c, &snap); err != nil {
@@ -92,6 +96,9 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 		return ChangedPage{}, s.storeError(err)
 	}
 	if err := s.admitBoth(ctx, c, &first, &second, need{action: ListChangedBlocks}); err != nil {
+		return ChangedPage{}, err
+	}
+	if err := s.throttle(c, quota.ListChangedRate, second.ID); err != nil {
 		return ChangedPage{}, err
 	}
 	for _, snap := range []*Snapshot{&first, &second} {
@@ -161,6 +168,9 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 		return nil, s.storeError(err)
 	}
 	if err := s.admit(ctx, c, &snap, need{action: GetSnapshotBlock}); err != nil {
+		return nil, err
+	}
+	if err := s.throttle(c, quota.GetRate, snap.ID); err != nil {
 		return nil, err
 	}
 	key, err := s.readKey(ctx, c, &snap)

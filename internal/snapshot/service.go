@@ -14,6 +14,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/quota"
 	"shale/internal/seat"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -50,6 +51,7 @@ type Options struct {
 	// BinTime is how long a completed snapshot that is deleted stays in the
 	// recycle bin; 0 for not at all.
 	BinTime time.Duration
+	Quotas  *quota.Quotas // nil for those that there are if none are set
 }
 
 // A Service is the snapshot service. Make one with New and let Run do its
@@ -62,6 +64,7 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 	binTime time.Duration
+	quotas  *quota.Quotas
 
 	writing    *seat.Room
 	reading    slots
@@ -84,13 +87,16 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
-		binTime: o.BinTime, manifests: manifests{lead: make(chan struct{}, 1)},
+		binTime: o.BinTime, quotas: o.Quotas, manifests: manifests{lead: make(chan struct{}, 1)},
 		writing: seat.NewRoom(maxWriting, bufferWait), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
 		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
 		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.quotas == nil {
+		s.quotas = quota.New(quota.Config{}, o.Now)
 	}
 	s.folds.init()
 	return s

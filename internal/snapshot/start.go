@@ -16,6 +16,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/domain"
+	"shale/internal/quota"
 )
 
 const (
@@ -33,8 +34,8 @@ func (s *Service) Start(ctx context.Context, c Caller, r StartRequest) (Snapshot
 	if err := r.check(); err != nil {
 		return Snapshot{}, err
 	}
-	for range maxAttempts {
-		snap, err := s.start(ctx, c, &r)
+	for attempt := range maxAttempts {
+		snap, err := s.start(ctx, c, &r, attempt)
 		if !errors.Is(err, ErrRaced) {
 			s.usageChanged() // it holds its parent's blocks
 			return snap, s.storeError(err)
@@ -109,10 +110,10 @@ func checkTags(tags []Tag) error {
 	return nil
 }
 
-// start is one attempt of Start. It fails with ErrRaced if what it saw did not
-// hold until the end.
-func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapshot, error) {
-	n := NewSnapshot{Snapshot: Snapshot{
+// start is one attempt of Start, of which the first counts for its rate. It fails
+// with ErrRaced if what it saw did not hold until the end.
+func (s *Service) start(ctx context.Context, c Caller, r *StartRequest, attempt int) (Snapshot, error) {
+	n := NewSnapshot{Limits: s.limits(c), Snapshot: Snapshot{
 		Account: c.Account, Region: c.Region, Description: r.Description, VolumeSize: *r.VolumeSize, Tags: r.Tags,
 	}}
 	bound := bind(r)
@@ -143,6 +144,11 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 	if err := s.admitStart(ctx, c, r, parent); err != nil {
 		return Snapshot{}, err
 	}
+	if attempt == 0 {
+		if err := s.throttle(c, quota.StartRate, ""); err != nil {
+			return Snapshot{}, err
+		}
+	}
 	if known {
 		return replayed, mismatch
 	}
@@ -170,7 +176,15 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest) (Snapsho
 	n.Snapshot.Timeout = time.Duration(bound.Timeout) * time.Minute
 	n.Snapshot.Deadline = n.Snapshot.StartTime.Add(n.Snapshot.Timeout)
 	n.Snapshot.encrypt(arn, key)
-	return s.catalog.Create(ctx, n)
+	created, err := s.catalog.Create(ctx, n)
+	if atLimit(err) && r.ClientToken != nil {
+		// The last for which there was room may be that of the same request,
+		// sent twice.
+		if replayed, found, err := s.replay(ctx, c, *r.ClientToken, bound); found || err != nil {
+			return replayed, err
+		}
+	}
+	return created, err
 }
 
 // newID draws the ID of a new snapshot.

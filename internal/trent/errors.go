@@ -87,6 +87,7 @@ var requestRows = [rest.NumKinds]row{
 	rest.HeaderTooLong: {"RequestEntityTooLargeException", http.StatusRequestHeaderFieldsTooLarge},
 	rest.Malformed:     {"MalformedHttpRequestException", http.StatusBadRequest},
 	rest.Busy:          {string(kms.Throttled), http.StatusBadRequest},
+	rest.RateExceeded:  {string(kms.Throttled), http.StatusBadRequest},
 }
 
 // signatureRows has a row for every way in which a request fails to show who

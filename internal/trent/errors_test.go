@@ -38,6 +38,16 @@ func TestTablesAreComplete(t *testing.T) {
 	}
 }
 
+// Too many requests are an error that AWS's SDKs wait after.
+// Spec: ebs-direct §9.3.
+func TestRateExceeded(t *testing.T) {
+	w := httptest.NewRecorder()
+	trent.New(nil).Refuse(w, nil, &rest.Error{Kind: rest.RateExceeded})
+	if w.Code != 400 || w.Body.String() != `{"__type":"ThrottlingException","message":"The account sends too many requests; send fewer of them a second"}` {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // What is wrong here is told to the log, not to the caller.
 func TestInternalError(t *testing.T) {
 	w := httptest.NewRecorder()

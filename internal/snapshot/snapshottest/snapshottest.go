@@ -17,6 +17,7 @@ import (
 	"shale/internal/catalog/postgrestest"
 	"shale/internal/keyring"
 	"shale/internal/kms/kmstest"
+	"shale/internal/quota"
 	"shale/internal/snapshot"
 	"shale/internal/token"
 	"shale/internal/vfs"
@@ -74,6 +75,8 @@ type Env struct {
 	// BinTime is how long deleted snapshots stay in the recycle bin, from the
 	// next start on; 0 for not at all.
 	BinTime time.Duration
+	// Quota has the quotas from the next start on.
+	Quota quota.Config
 	// SegmentSize closes a segment, from the next start on; 0 for the usual.
 	SegmentSize int64
 
@@ -153,7 +156,7 @@ func (e *Env) start(t testing.TB) {
 	}
 	e.Service = snapshot.New(snapshot.Options{
 		Catalog: e.Catalog, Store: e.Store, Keyring: e.Keyring, Tokens: token.New(bytes.Repeat([]byte{7}, token.KeySize)), Now: e.Clock.Now,
-		BinTime: e.BinTime, Scratch: vfs.Dir(e.Dir),
+		BinTime: e.BinTime, Scratch: vfs.Dir(e.Dir), Quotas: quota.New(e.Quota, e.Clock.Now),
 	})
 	e.resume = func() {
 		ctx, cancel := context.WithCancel(context.Background())
