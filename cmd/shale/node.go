@@ -23,6 +23,7 @@ import (
 	"shale/internal/keyring"
 	"shale/internal/kms"
 	"shale/internal/policy"
+	"shale/internal/quota"
 	"shale/internal/reclaim"
 	"shale/internal/scrub"
 	"shale/internal/snapshot"
@@ -47,6 +48,7 @@ type node struct {
 	key      catalog.AccessKey // of the default account
 	identity *identity.Service
 	clock    *testClock
+	quotas   *quota.Quotas
 	kms      *kms.Local   // nil if keys are kept elsewhere
 	keys     kms.Provider // kms, or what is elsewhere
 	ring     *keyring.Keyring
@@ -68,6 +70,7 @@ type nodeOptions struct {
 	catalog      string    // URL of a catalog elsewhere; empty for the one here
 	// scrubEvery is the time in which everything is read once; 0 for never.
 	scrubEvery time.Duration
+	quotas     quota.Config
 	// disk is what the folder is on; of dir only paths are used.
 	disk catalog.Disk
 	now  func() time.Time // the clock
@@ -190,9 +193,10 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 		return errors.Join(err, medium.Close())
 	}
 	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
+	n.quotas = quota.New(o.quotas, n.clock.now)
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,
-		BinTime: o.binTime, Scratch: o.disk.Folder(dir.Path()),
+		BinTime: o.binTime, Scratch: o.disk.Folder(dir.Path()), Quotas: n.quotas,
 	})
 	n.collector = reclaim.New(reclaim.Options{
 		Catalog: n.catalog, Store: n.store, Now: n.clock.now, Logger: o.log, Rate: reclaim.Rate,

@@ -26,6 +26,7 @@ import (
 	"shale/internal/iam"
 	"shale/internal/kms"
 	"shale/internal/plain"
+	"shale/internal/quota"
 	"shale/internal/trent"
 )
 
@@ -58,6 +59,8 @@ type serveCmd struct {
 	RecycleBinDays int `default:"0" placeholder:"N" help:"Keep deleted snapshots for N days in the recycle bin, from which they can be restored; 0 to 365, 0 for no bin. (${default})"`
 	//nolint:lll // a help text
 	ScrubDays int `default:"30" placeholder:"N" help:"Read and verify everything that is stored once in N days, slowly; 1 to 365, 0 for never. (${default})"`
+	//nolint:lll // a help text
+	Quota []string `sep:"none" placeholder:"NAME=N" help:"Bound how often an account may ask, or how much it may have, in a region; 'aws' for all of AWS's quotas. May be given again."`
 	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
 	//nolint:lll // a help text
@@ -104,12 +107,21 @@ plain HTTP that of the host name ebs.REGION.…, else the default one. Keys, lis
 client tokens and settings are apart in each; copy-snapshot goes from one to
 another. AWS's clients take --region, or AWS_REGION.
 
+A quota is for each account in each region. These can be set by --quota NAME=N;
+the number here is AWS's, which --quota aws sets:
+
+` + quota.Help() + `
+
+What comes too often is refused so that AWS's clients wait and try again. Unless
+something else is set, only copies are bounded, as by AWS.
+
 Examples:
 
     shale serve --data-dir ./data
     shale serve --data-dir ./data --anonymous
     shale serve --data-dir ./data --catalog postgres://shale@db.example/shale
     shale serve --data-dir ./data --region us-east-1 --region eu-west-1
+    shale serve --data-dir ./data --quota aws --quota snapshots=500
     shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json
     shale serve --data-dir /srv/shale --listen :8484 --tls-cert cert.pem --tls-key key.pem
     shale serve --data-dir /srv/shale --listen :443 --acme-domain shale.example.com`
@@ -168,6 +180,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := checkRegions(c.Region); err != nil {
 		return err
 	}
+	limits, err := quota.Parse(c.Quota)
+	if err != nil {
+		return usagef("--quota: %w", err)
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -198,13 +214,14 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		testControls: c.TestControls, log: log, registry: registry,
 		binTime: time.Duration(c.RecycleBinDays) * 24 * time.Hour, rootKey: root, kmsEndpoint: c.KMSEndpoint, catalog: string(c.Catalog),
 		scrubEvery: time.Duration(c.ScrubDays) * 24 * time.Hour, disk: c.disk, now: time.Now,
+		quotas: limits,
 	})
 	if err != nil {
 		return err
 	}
 	options := gateway.Options{
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service, c.Region), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
-		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: c.Region, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
+		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: c.Region, Quotas: n.quotas, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
 		Ready: n.ready, Logger: log, Registry: registry,
 		TLS: secure.config, MaxConnections: connectionLimit(c.MaxConnections, log),
 	}

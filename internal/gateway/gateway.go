@@ -21,6 +21,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/policy"
+	"shale/internal/quota"
 	"shale/internal/seat"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -67,6 +68,9 @@ type Options struct {
 	Tokens Tokens
 	// Regions are those that are served; the first is the default one.
 	Regions []string
+	// Quotas are asked for each request that is not one of the six operations,
+	// which the service itself counts; nil for no quotas.
+	Quotas *quota.Quotas
 	// Anonymous is the account of requests without credentials; empty to
 	// refuse them. Listeners that others can reach are the caller's concern.
 	Anonymous string

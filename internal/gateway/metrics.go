@@ -19,6 +19,8 @@ type metrics struct {
 	seconds *prometheus.HistogramVec // operation, status
 	// received and sent count the bytes of bodies.
 	received, sent *prometheus.CounterVec // operation
+	// throttled counts requests that a quota refused.
+	throttled *prometheus.CounterVec // operation
 	// inFlight is how many requests are being answered.
 	inFlight prometheus.Gauge
 }
@@ -42,12 +44,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "shale_http_sent_bytes_total",
 			Help: "Bytes of response bodies written, by operation.",
 		}, []string{"operation"}),
+		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "shale_throttled_requests_total",
+			Help: "Requests refused because of a quota, by operation.",
+		}, []string{"operation"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "shale_http_requests_in_flight",
 			Help: "Requests being answered.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.received, m.sent, m.inFlight)
+	reg.MustRegister(m.requests, m.seconds, m.received, m.sent, m.throttled, m.inFlight)
 	return m
 }
 
@@ -59,6 +65,9 @@ func (m *metrics) observe(x *exchange, took time.Duration) {
 	m.seconds.WithLabelValues(x.op, status).Observe(took.Seconds())
 	m.received.WithLabelValues(x.op).Add(float64(x.body.n))
 	m.sent.WithLabelValues(x.op).Add(float64(x.w.n))
+	if overQuota(x.err) {
+		m.throttled.WithLabelValues(x.op).Inc()
+	}
 }
 
 // scrapeHandler shows all that is registered in reg.

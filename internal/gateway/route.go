@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"shale/internal/quota"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 )
@@ -47,6 +48,11 @@ func (x *exchange) servePlain() error {
 	if err != nil {
 		return err
 	}
+	if !ofEBS(x.r) {
+		if err := x.throttle(c, quota.EC2Rate); err != nil {
+			return err
+		}
+	}
 	return x.o.Plain.Serve(x.w, x.r, c, nil)
 }
 
@@ -73,6 +79,13 @@ func (x *exchange) serveQuery() error {
 		return err
 	}
 	x.op = queryOperation(service, x.action())
+	rate := quota.IAMRate
+	if service == "ec2" {
+		rate = quota.EC2Rate
+	}
+	if err := x.throttle(c, rate); err != nil {
+		return err
+	}
 	return door.Serve(x.w, x.r, c, signed)
 }
 
@@ -115,6 +128,9 @@ func (x *exchange) serveKMS(name string) error {
 	}
 	if slices.Contains(kmsOperations, name) {
 		x.op = "kms:" + name
+	}
+	if err := x.throttle(c, quota.KMSRate); err != nil {
+		return err
 	}
 	return x.o.KMS.Serve(x.w, x.r, c, signed)
 }
