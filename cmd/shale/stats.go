@@ -19,8 +19,9 @@ import (
 
 type statsCmd struct {
 	dataDirFlag
+	Accounts  bool `help:"Print a line for each account and region, too."`
 	Snapshots bool `help:"Print a line for each snapshot, too."`
-	JSON      bool `name:"json" help:"Print one JSON object; it has the snapshots."`
+	JSON      bool `name:"json" help:"Print one JSON object; it has accounts and snapshots."`
 }
 
 // Help is shown by --help.
@@ -41,12 +42,18 @@ free, SHARED what others need as well, both before compression. The server count
 them in the background after changes; "-" is not counted yet, or no figure of a
 snapshot that is pending or in the recycle bin.
 
+Of each account in each region: how many snapshots it has, in which states, how
+long their VOLUMES are, and their blocks in FULL, those written to pending ones
+and those in the recycle bin included. UNIQUE is the sum of what deleting each
+completed snapshot alone would free, "-" until all of them are counted.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Examples:
 
     shale stats --data-dir ./data
     shale stats --data-dir ./data --snapshots
+    shale stats --data-dir ./data --accounts
     shale stats --data-dir ./data --json | jq '.snapshots[] | select(.unique_bytes > 1e9)'`
 }
 
@@ -77,7 +84,8 @@ type statsResult struct {
 	Reclaimable int64      `json:"reclaimable_bytes"`
 	AsOf        *time.Time `json:"reclaimable_as_of"` // null: there was no round yet
 
-	Snapshots []sizeJSON `json:"snapshots"`
+	Accounts  []accountJSON `json:"accounts"`
+	Snapshots []sizeJSON    `json:"snapshots"`
 }
 
 type snapshotsJSON struct {
@@ -99,6 +107,7 @@ func (r *recordsJSON) add(s *catalog.RecordStats) {
 type sizeJSON struct {
 	ID      string     `json:"snapshot_id"`
 	Account string     `json:"account"`
+	Region  string     `json:"region"`
 	State   string     `json:"state"`
 	Volume  int64      `json:"volume_bytes"`
 	Full    int64      `json:"full_bytes"`
@@ -123,6 +132,16 @@ func (c *statsCmd) Run(ctx context.Context, std streams) (failed error) {
 	if c.Catalog == "" {
 		r.Catalog = catalogBytes(datadir.CatalogOf(c.DataDir))
 	}
+	if c.Accounts || c.JSON {
+		accounts, err := cat.AccountStats(ctx)
+		if err != nil {
+			return err
+		}
+		r.Accounts = []accountJSON{}
+		for i := range accounts {
+			r.Accounts = append(r.Accounts, newAccount(&accounts[i]))
+		}
+	}
 	if c.Snapshots || c.JSON {
 		r.Snapshots = []sizeJSON{}
 		if err := cat.Sizes(ctx, func(s catalog.Size) error {
@@ -135,7 +154,7 @@ func (c *statsCmd) Run(ctx context.Context, std streams) (failed error) {
 	if c.JSON {
 		return printJSON(std, &r)
 	}
-	return r.print(std.out, c.Snapshots)
+	return r.print(std.out, c)
 }
 
 // catalogBytes is how long the catalog's file is, with SQLite's log.
@@ -198,7 +217,7 @@ func (r *statsResult) fill(s *catalog.Stats) {
 }
 
 func newSize(s *catalog.Size) sizeJSON {
-	x := sizeJSON{ID: s.ID, Account: s.Account, State: s.State.String(), Volume: s.VolumeGiB * gib, Full: s.Blocks * block.Size}
+	x := sizeJSON{ID: s.ID, Account: s.Account, Region: s.Region, State: s.State.String(), Volume: s.VolumeGiB * gib, Full: s.Blocks * block.Size}
 	if s.State == catalog.Binned {
 		x.State = "recycle-bin"
 	}
@@ -210,7 +229,7 @@ func newSize(s *catalog.Size) sizeJSON {
 }
 
 // print prints tables.
-func (r *statsResult) print(w io.Writer, snapshots bool) error {
+func (r *statsResult) print(w io.Writer, c *statsCmd) error {
 	line := func(name, size, note string) {
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-22s%12s  %s", name, size, note), " "))
 	}
@@ -241,7 +260,13 @@ func (r *statsResult) print(w io.Writer, snapshots bool) error {
 	if r.Damaged > 0 {
 		fmt.Fprintf(w, "%s marked as damaged: shale scrub names what they affect.\n", count(r.Damaged, "record"))
 	}
-	if !snapshots {
+	if c.Accounts {
+		fmt.Fprintln(w)
+		if err := printAccounts(w, r.Accounts); err != nil {
+			return err
+		}
+	}
+	if !c.Snapshots {
 		return nil
 	}
 	fmt.Fprintln(w)

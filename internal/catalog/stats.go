@@ -44,11 +44,11 @@ const Binned snapshot.State = 7
 
 // A Size is what one snapshot has.
 type Size struct {
-	ID, Account string
-	State       snapshot.State
-	VolumeGiB   int64
-	Blocks      int64           // of a completed one all, else those written to it
-	Usage       *snapshot.Usage // nil until it is counted
+	ID, Account, Region string
+	State               snapshot.State
+	VolumeGiB           int64
+	Blocks              int64           // of a completed one all, else those written to it
+	Usage               *snapshot.Usage // nil until it is counted
 }
 
 // Stats sums up.
@@ -123,7 +123,7 @@ func eachRow(ctx context.Context, tx *sql.Tx, query string, each func(*sql.Rows)
 // Sizes gives what each snapshot has that is there, in the order in which they
 // were started, to each.
 func (c *Catalog) Sizes(ctx context.Context, each func(Size) error) error {
-	rows, err := c.reader.QueryContext(ctx, `SELECT s.id, s.account, s.state, s.volume_gib,
+	rows, err := c.reader.QueryContext(ctx, `SELECT s.id, s.account, s.region, s.state, s.volume_gib,
 		CASE WHEN s.state IN (3, 7) THEN s.blocks ELSE (SELECT count(*) FROM pending p WHERE p.snapshot = s.key) END,
 		u.unique_bytes, u.shared_bytes, u.counted_ms
 		FROM snapshots s LEFT JOIN usage u ON u.snapshot = s.key WHERE s.state NOT IN (4, 5) ORDER BY s.start_ms, s.key`)
@@ -134,7 +134,7 @@ func (c *Catalog) Sizes(ctx context.Context, each func(Size) error) error {
 	for rows.Next() {
 		var x Size
 		var unique, shared, counted sql.NullInt64
-		if err := rows.Scan(&x.ID, &x.Account, &x.State, &x.VolumeGiB, &x.Blocks, &unique, &shared, &counted); err != nil {
+		if err := rows.Scan(&x.ID, &x.Account, &x.Region, &x.State, &x.VolumeGiB, &x.Blocks, &unique, &shared, &counted); err != nil {
 			return fmt.Errorf("list sizes: %w", err)
 		}
 		if counted.Valid {
@@ -145,4 +145,47 @@ func (c *Catalog) Sizes(ctx context.Context, each func(Size) error) error {
 		}
 	}
 	return rows.Err()
+}
+
+// AccountStats are about what an account has in a region.
+type AccountStats struct {
+	Account, Name, Region string
+	Completed             int64 // snapshots
+	Pending               int64
+	Failed                int64
+	Binned                int64
+	VolumeGiB             int64 // of all but the failed ones
+	Blocks                int64 // of completed and binned ones, inherited ones included
+	Written               int64 // blocks, to pending ones
+	// Unique is the sum of what deleting each completed snapshot alone would
+	// free, in bytes, as far as it has been counted: of so many of them.
+	Unique, Counted int64
+}
+
+// AccountStats gives what each account has in each region in which it has any
+// snapshots, by account and region.
+func (c *Catalog) AccountStats(ctx context.Context) (list []AccountStats, err error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT s.account, a.name, s.region,
+			sum(CASE WHEN s.state = 3 THEN 1 ELSE 0 END), sum(CASE WHEN s.state IN (1, 2, 6) THEN 1 ELSE 0 END),
+			sum(CASE WHEN s.state = 4 THEN 1 ELSE 0 END), sum(CASE WHEN s.state = 7 THEN 1 ELSE 0 END),
+			sum(CASE WHEN s.state = 4 THEN 0 ELSE s.volume_gib END), sum(CASE WHEN s.state IN (3, 7) THEN s.blocks ELSE 0 END),
+			sum(CASE WHEN s.state IN (1, 2, 6) THEN coalesce(p.n, 0) ELSE 0 END),
+			sum(CASE WHEN s.state = 3 THEN coalesce(u.unique_bytes, 0) ELSE 0 END),
+			sum(CASE WHEN s.state = 3 AND u.snapshot IS NOT NULL THEN 1 ELSE 0 END)
+		FROM snapshots s JOIN accounts a ON a.id = s.account LEFT JOIN usage u ON u.snapshot = s.key
+			LEFT JOIN (SELECT snapshot, count(*) AS n FROM pending GROUP BY snapshot) p ON p.snapshot = s.key
+		WHERE s.state <> 5 GROUP BY s.account, a.name, s.region ORDER BY s.account, s.region`)
+	if err != nil {
+		return nil, fmt.Errorf("sum up accounts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var x AccountStats
+		if err := rows.Scan(&x.Account, &x.Name, &x.Region, &x.Completed, &x.Pending, &x.Failed, &x.Binned,
+			&x.VolumeGiB, &x.Blocks, &x.Written, &x.Unique, &x.Counted); err != nil {
+			return nil, fmt.Errorf("sum up accounts: %w", err)
+		}
+		list = append(list, x)
+	}
+	return list, rows.Err()
 }

@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"shale/internal/catalog"
+	"shale/internal/snapshot"
 )
 
 func TestStatsOfAnEmptyStore(t *testing.T) {
@@ -23,6 +26,68 @@ func TestStatsOfAnEmptyStore(t *testing.T) {
 		}
 		if roots, err := c.Held(t.Context(), func(int64) {}); err != nil || len(roots) > 0 {
 			t.Errorf("Held: got %v, %v, want nothing", roots, err)
+		}
+	})
+}
+
+// What an account has is told apart by region and state.
+func TestAccountStats(t *testing.T) {
+	onBoth(t, func(t *testing.T, place string) {
+		l := newLimited(t, place)
+		none, err := l.catalog.AccountStats(t.Context())
+		if err != nil || len(none) > 0 {
+			t.Errorf("at first: got %+v, %v", none, err)
+		}
+		create := func(account, region string) snapshot.Snapshot {
+			s, err := l.catalog.Create(t.Context(), snapshot.NewSnapshot{Snapshot: l.next(account, region)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		finish := func(s snapshot.Snapshot, blocks int64) {
+			if done, err := l.catalog.Seal(t.Context(), s.Key, snapshot.Claim{}); err != nil || !done {
+				t.Fatal(done, err)
+			}
+			if done, err := l.catalog.Finish(t.Context(), s.Key, snapshot.Map{Blocks: blocks}); err != nil || !done {
+				t.Fatal(done, err)
+			}
+		}
+		remove := func(s snapshot.Snapshot, keep time.Duration) {
+			if done, err := l.catalog.Delete(t.Context(), s.Account, s.Region, s.ID, keep); err != nil || !done {
+				t.Fatal(done, err)
+			}
+		}
+		one, two, binned := create(account, "us-east-1"), create(account, "us-east-1"), create(account, "us-east-1")
+		finish(one, 5)
+		finish(two, 7)
+		finish(binned, 11)
+		remove(binned, time.Hour)
+		remove(create(account, "us-east-1"), 0)
+		pending, failed := create(account, "us-east-1"), create(account, "us-east-1")
+		commit(t, l.catalog, pending, 0, 3)
+		if done, err := l.catalog.Seal(t.Context(), failed.Key, snapshot.Claim{}); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		if done, err := l.catalog.Fail(t.Context(), failed.Key, "x"); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		if err := l.catalog.SetUsage(t.Context(), map[int64]snapshot.Usage{one.Key: {Unique: 4096, Shared: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		create(account, "eu-west-1")
+		create("444455556666", "us-east-1")
+		want := []catalog.AccountStats{
+			{Account: account, Name: "account0", Region: "eu-west-1", Pending: 1, VolumeGiB: 1},
+			{
+				Account: account, Name: "account0", Region: "us-east-1", Completed: 2, Pending: 1, Failed: 1, Binned: 1,
+				VolumeGiB: 4, Blocks: 23, Written: 3, Unique: 4096, Counted: 1,
+			},
+			{Account: "444455556666", Name: "account1", Region: "us-east-1", Pending: 1, VolumeGiB: 1},
+		}
+		got, err := l.catalog.AccountStats(t.Context())
+		if d := cmp.Diff(want, got); err != nil || d != "" {
+			t.Errorf("%v (-want +got):\n%s", err, d)
 		}
 	})
 }
