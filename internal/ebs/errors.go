@@ -219,7 +219,6 @@ var requestRows = [rest.NumKinds]row{
 	},
 	rest.Malformed:    {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
 	rest.Busy:         {status: http.StatusBadRequest, code: "RequestThrottledException", reason: "RESOURCE_LEVEL_THROTTLE"},
-	rest.Malformed:    {status: http.StatusBadRequest, code: "MalformedHttpRequestException", family: transport},
 	rest.RateExceeded: rateExceeded,
 }
 

@@ -30,6 +30,7 @@ var (
 	internalFailure   = row{"InternalFailure", http.StatusInternalServerError}
 	malformedQuery    = row{"MalformedQueryString", http.StatusNotFound}
 	invalidParameters = row{"InvalidParameterCombination", http.StatusBadRequest}
+	throttling        = row{"Throttling", http.StatusBadRequest}
 )
 
 // An actionError is a request for what is no operation here.
@@ -70,6 +71,8 @@ var requestRows = [rest.NumKinds]row{
 	rest.BodyUnread:    invalidInput,
 	rest.HeaderTooLong: {"RequestEntityTooLarge", http.StatusRequestHeaderFieldsTooLarge},
 	rest.Malformed:     invalidInput,
+	rest.Busy:          throttling,
+	rest.RateExceeded:  throttling,
 }
 
 // signatureRows has a row for every way in which a request fails to show who

@@ -180,8 +180,9 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest, attempt 
 	if atLimit(err) && r.ClientToken != nil {
 		// The last for which there was room may be that of the same request,
 		// sent twice.
-		if replayed, found, err := s.replay(ctx, c, *r.ClientToken, bound); found || err != nil {
-			return replayed, err
+		replayed, known, mismatch, err := s.replay(ctx, c, *r.ClientToken, bound)
+		if err != nil || known {
+			return replayed, cmp.Or(err, mismatch)
 		}
 	}
 	return created, err
