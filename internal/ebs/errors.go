@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"shale/internal/audit"
 	"shale/internal/block"
 	"shale/internal/policy"
 	"shale/internal/rest"
@@ -250,6 +251,7 @@ func forbidden(code string) row {
 // its cause, which is for the log.
 func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	row, text := describe(err)
+	audit.Refused(r.Context(), row.code, text)
 	w.Header().Set("X-Amzn-Errortype", row.code+":"+namespaces[row.family])
 	if row.hangUp {
 		w.Header().Set("Connection", "close")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"shale/internal/audit"
 	"shale/internal/policy"
 	"shale/internal/query"
 	"shale/internal/rest"
@@ -203,6 +204,7 @@ var signatureRows = [sigv4.NumKinds]code{
 // RequestID, which answers do not have. Spec: ec2-snapshots §1.3.
 func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	code, text := explain(err)
+	audit.Refused(r.Context(), code.name, text)
 	if code == tooLarge {
 		w.Header().Set("Connection", "close")
 	}

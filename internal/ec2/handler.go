@@ -47,6 +47,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return refuse(invalidAction, "The action %s is not valid for this web service. "+
 			"This server serves EC2's operations on snapshots and their tags.", name)
 	}
+	auditForm(r.Context(), f)
 	q := call{form: f, name: name, caller: c}
 	if q.dryRun, err = f.boolean("DryRun"); err != nil {
 		return err
@@ -55,6 +56,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err != nil {
 		return err
 	}
+	auditAnswer(r.Context(), name, requestID(w), members)
 	b := openResponse(w, name)
 	b = append(b, members...)
 	writeXML(w, http.StatusOK, closeResponse(b, name))

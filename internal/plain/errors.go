@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"shale/internal/audit"
 	"shale/internal/block"
 	"shale/internal/policy"
 	"shale/internal/rest"
@@ -173,6 +174,7 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if row.code == validationError {
 		text = "Invalid request parameters: " + text
 	}
+	audit.Refused(r.Context(), string(row.code), text)
 	if e, ok := errors.AsType[*rest.Error](err); ok && len(e.Allow) > 0 {
 		w.Header().Set("Allow", strings.Join(e.Allow, ", "))
 	}

@@ -44,6 +44,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err := rest.CheckEncoding(r); err != nil {
 		return err
 	}
+	auditOwn(r, rt)
 	switch rt.Op {
 	case rest.ListSnapshots:
 		return h.list(w, r, c)

@@ -33,6 +33,7 @@ func (h *Handler) pending(w http.ResponseWriter, r *http.Request, c snapshot.Cal
 	if err != nil {
 		return err
 	}
+	rest.AuditListBlocks(r.Context(), &req)
 	page, err := h.service.ListPending(r.Context(), c, req)
 	if err != nil {
 		return err

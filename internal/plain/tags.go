@@ -18,6 +18,7 @@ func (h *Handler) setTags(w http.ResponseWriter, r *http.Request, c snapshot.Cal
 	if err != nil {
 		return err
 	}
+	auditTags(r.Context(), list)
 	s, err := h.service.SetTags(r.Context(), c, rt.SnapshotID, list)
 	if err != nil {
 		return err

@@ -110,6 +110,9 @@ func (f Form) Mentions(name string) bool {
 	return false
 }
 
+// Values are all parameters, not to be changed.
+func (f Form) Values() url.Values { return f.values }
+
 // Names are those of all parameters, in alphabetical order.
 func (f Form) Names() []string { return slices.Sorted(maps.Keys(f.values)) }
 

@@ -62,10 +62,12 @@ func (c *Codec) start(r *http.Request, s *snapshot.Service, caller snapshot.Call
 	if err != nil {
 		return nil, err
 	}
+	auditStart(r.Context(), &req)
 	snap, err := s.Start(r.Context(), caller, req)
 	if err != nil {
 		return nil, err
 	}
+	auditStarted(r.Context(), &snap)
 	return c.Started(nil, &snap), nil
 }
 
@@ -75,10 +77,12 @@ func (c *Codec) putBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Ser
 		return nil, err
 	}
 	req.SignedDigest, req.ChecksumOptional = signed, c.ChecksumOptional
+	auditPut(r.Context(), &req)
 	digest, err := s.PutBlock(r.Context(), caller, req)
 	if err != nil {
 		return nil, err
 	}
+	auditWritten(r.Context(), digest)
 	SetChecksum(w.Header(), digest)
 	return c.Written(nil, digest), nil
 }
@@ -88,10 +92,12 @@ func (c *Codec) complete(r *http.Request, s *snapshot.Service, caller snapshot.C
 	if err != nil {
 		return nil, err
 	}
+	auditComplete(r.Context(), &req)
 	state, err := s.Complete(r.Context(), caller, req)
 	if err != nil {
 		return nil, err
 	}
+	auditCompleted(r.Context(), state)
 	return c.Completed(nil, state), nil
 }
 
@@ -100,6 +106,7 @@ func (c *Codec) listBlocks(r *http.Request, s *snapshot.Service, caller snapshot
 	if err != nil {
 		return nil, err
 	}
+	AuditListBlocks(r.Context(), &req)
 	page, err := s.ListBlocks(r.Context(), caller, req)
 	if err != nil {
 		return nil, err
@@ -112,6 +119,7 @@ func (c *Codec) listChanged(r *http.Request, s *snapshot.Service, caller snapsho
 	if err != nil {
 		return nil, err
 	}
+	auditListChanged(r.Context(), &req)
 	page, err := s.ListChangedBlocks(r.Context(), caller, req)
 	if err != nil {
 		return nil, err
@@ -125,6 +133,7 @@ func getBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Service, calle
 	if err != nil {
 		return err
 	}
+	auditGetBlock(r.Context(), &req)
 	data, err := s.GetBlock(r.Context(), caller, req)
 	if err != nil {
 		return err

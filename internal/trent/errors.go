@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"shale/internal/audit"
 	"shale/internal/kms"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
@@ -109,8 +110,9 @@ var signatureRows = [sigv4.NumKinds]row{
 
 // Refuse writes err as KMS would: by its row, or as an internal error that tells
 // nothing of its cause, which is for the log.
-func (h *Handler) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	to, text := explain(err)
+	audit.Refused(r.Context(), to.name, text)
 	if to == tooLarge {
 		w.Header().Set("Connection", "close")
 	}

@@ -2,6 +2,7 @@ package trent_test
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestTablesAreComplete(t *testing.T) {
 	h := trent.New(nil)
 	for _, err := range all {
 		w := httptest.NewRecorder()
-		h.Refuse(w, nil, err)
+		h.Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody), err)
 		name := w.Header().Get("X-Amzn-Errortype")
 		if w.Code < 400 || w.Code >= 500 || !strings.Contains(w.Body.String(), `{"__type":"`+name+`"`) {
 			t.Errorf("%v: %d %s", err, w.Code, w.Body)
@@ -51,7 +52,7 @@ func TestRateExceeded(t *testing.T) {
 // What is wrong here is told to the log, not to the caller.
 func TestInternalError(t *testing.T) {
 	w := httptest.NewRecorder()
-	trent.New(nil).Refuse(w, nil, errors.New("the disk is on fire"))
+	trent.New(nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody), errors.New("the disk is on fire"))
 	if w.Code != 500 || w.Body.String() != `{"__type":"KMSInternalException","message":"An internal error occurred."}` {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -100,6 +100,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err != nil {
 		return err
 	}
+	auditInput(r.Context(), body)
 	out, err := op(&call{r.Context(), h.kms, kms.Caller{Account: c.Account, Region: c.Region, By: c.By}, body})
 	if err != nil {
 		return err
@@ -110,6 +111,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 			return err
 		}
 	}
+	auditAnswer(r.Context(), name, b)
 	rest.Send(w, http.StatusOK, contentType, b)
 	return nil
 }
