@@ -61,12 +61,8 @@ type sessionAttributes struct {
 	MFAAuthenticated string `json:"mfaAuthenticated"`
 }
 
-// IdentityOf describes who of the account asked, and with which access key,
-// which may be empty. by is nil for the account itself.
-func IdentityOf(account string, by *policy.Principal, accessKey string) Identity {
-	if by == nil {
-		by = &policy.Principal{Account: account, ID: account, ARN: "arn:aws:iam::" + account + ":root", Kind: policy.Account}
-	}
+// IdentityOf describes who asked, and with which access key, which may be empty.
+func IdentityOf(by *policy.Principal, accessKey string) Identity {
 	id := Identity{PrincipalID: by.ID, ARN: by.ARN, AccountID: by.Account, AccessKeyID: accessKey}
 	switch by.Kind {
 	case policy.User:

@@ -23,6 +23,8 @@ const (
 	keyARN   = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
+var root = &policy.Principal{Account: account, ARN: "arn:aws:iam::111122223333:root", ID: account, Kind: policy.Account}
+
 // write returns the line that fill and the event leave.
 func write(t testing.TB, o audit.Options, e audit.Event, fill func(context.Context, *audit.Record)) []byte {
 	t.Helper()
@@ -69,22 +71,22 @@ func TestLines(t *testing.T) {
 		}
 		got = append(got, write(t, audit.Options{Data: true}, e, fill)...)
 	}
-	add("StartSnapshot", audit.IdentityOf(account, nil, "AKIATEST"), nil, func(_ context.Context, r *audit.Record) {
+	add("StartSnapshot", audit.IdentityOf(root, "AKIATEST"), nil, func(_ context.Context, r *audit.Record) {
 		r.Parameters = map[string]any{"volumeSize": 1, "parentSnapshotId": snapshot, "kmsKeyArn": r.Hide(keyARN)}
 		r.Response = map[string]any{"startTime": audit.Date(time.Date(2026, 9, 25, 0, 7, 5, 0, time.UTC))}
 		r.Snapshots = []string{snapshot}
 	})
-	add("PutSnapshotBlock", audit.IdentityOf(account, session, "ASIATEST"), func(e *audit.Event) {
+	add("PutSnapshotBlock", audit.IdentityOf(session, "ASIATEST"), func(e *audit.Event) {
 		e.TLS, e.Host = &tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}, "ebs.example:8484"
 	}, func(ctx context.Context, r *audit.Record) {
 		r.Parameters, r.Snapshots = map[string]any{"blockIndex": 7}, []string{snapshot}
 		audit.Refused(ctx, "AccessDeniedException", "User is not authorized to perform: kms:Decrypt on resource: "+keyARN+" because")
 	})
-	add("GetSnapshotBlock", audit.IdentityOf(account, user, "AKIATEST"), nil, func(ctx context.Context, r *audit.Record) {
+	add("GetSnapshotBlock", audit.IdentityOf(user, "AKIATEST"), nil, func(ctx context.Context, r *audit.Record) {
 		r.Parameters = map[string]any{"blockToken": r.Hide("AlMBtoken")}
 		audit.Refused(ctx, "ValidationException", "The block token AlMBtoken is invalid.")
 	})
-	add("kms:ScheduleKeyDeletion", audit.IdentityOf(account, user, "AKIATEST"), nil, func(ctx context.Context, r *audit.Record) {
+	add("kms:ScheduleKeyDeletion", audit.IdentityOf(user, "AKIATEST"), nil, func(ctx context.Context, r *audit.Record) {
 		r.Parameters = map[string]any{"keyId": keyARN, "policy": `{"Resource":["` + keyARN + `","arn:aws:kms:us-east-1:111122223333:*"]}`}
 		audit.Refused(ctx, "DisabledException", keyARN+" is disabled.")
 	})
@@ -206,7 +208,7 @@ func TestRecords(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	trail := audit.NewTrail(audit.Options{Out: discard{}, Data: true})
 	e := audit.Event{
-		Call: call(b, "PutSnapshotBlock"), Identity: audit.IdentityOf(account, nil, "AKIATEST"), Account: account, Region: "us-east-1",
+		Call: call(b, "PutSnapshotBlock"), Identity: audit.IdentityOf(root, "AKIATEST"), Account: account, Region: "us-east-1",
 		Time: time.Now(), SourceIP: "192.0.2.1", UserAgent: "Boto3/1.34 md/Botocore#1.34 ua/2.0 os/linux", RequestID: "request", ID: "event",
 	}
 	b.ReportAllocs()

@@ -35,6 +35,7 @@ func (x *exchange) identify() (snapshot.Caller, error) {
 		}
 	default:
 		who = identity.Root(x.o.Anonymous)
+		x.asked.anonymous = true
 	}
 	region := x.o.Regions[0]
 	if r, ok := hostRegion(x.r.Host); ok {

@@ -30,6 +30,7 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 	if err != nil {
 		return snapshot.Caller{}, nil, err
 	}
+	x.asked.key = s.AccessKeyID
 	if s.Service != service {
 		return snapshot.Caller{}, nil, &sigv4.Error{
 			Kind:   sigv4.WrongService,
@@ -39,10 +40,12 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 	if !slices.Contains(x.o.Regions, s.Region) && !(s.Region == globalRegion && isGlobal(service)) {
 		return snapshot.Caller{}, nil, x.wrongRegion()
 	}
+	x.asked.region = s.Region
 	secret, who, err := x.o.Keys.Credential(x.r.Context(), s.AccessKeyID, s.SecurityToken)
 	if err != nil {
 		return snapshot.Caller{}, nil, fmt.Errorf("look up access key: %w", err)
 	}
+	x.asked.account = who.Account
 	hash, digest, err := x.payload(s, put)
 	if err != nil {
 		return snapshot.Caller{}, nil, err
@@ -65,6 +68,7 @@ func (x *exchange) known(who *policy.Principal, region string) snapshot.Caller {
 	if who.Kind == policy.Account {
 		x.caller = who.Account
 	}
+	x.asked.by(who, region)
 	peer, _ := netip.ParseAddrPort(x.r.RemoteAddr)
 	return snapshot.Caller{Account: who.Account, Region: region, By: &policy.Subject{
 		Principal: who,

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"shale/internal/audit"
 	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
@@ -36,10 +37,12 @@ type exchange struct {
 	op       string  // one of few: it labels metrics
 	snapshot string  // as it stands in the path, cut to a sane length
 	caller   string  // an ARN, or the account's number for its root user
-	quiet    bool    // a probe: nothing that an operator needs to see
-	err      error   // why it was refused
-	cut      bool    // in the middle of the answer
-	stack    []byte  // of a panic
+	asked    asked
+	record   *audit.Record // nil if none is kept
+	quiet    bool          // a probe: nothing that an operator needs to see
+	err      error         // why it was refused
+	cut      bool          // in the middle of the answer
+	stack    []byte        // of a panic
 }
 
 // A refuser is the half of a Door that tells failures.
@@ -55,6 +58,7 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	rc := http.NewResponseController(w)
 	copied := *r
 	x.r = &copied
+	x.beginAudit()
 	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall, pause: g.o.Stall}
 	x.long = &longBody{body: x.body, ctx: r.Context(), room: g.longBodies}
 	if r.Body == nil || r.Body == http.NoBody {
@@ -110,6 +114,7 @@ func (x *exchange) finish() {
 	took := time.Since(x.start)
 	x.metrics.observe(x, took)
 	x.log(took)
+	x.audit()
 	if p != nil || x.cut {
 		panic(http.ErrAbortHandler) // cuts the connection, and says no more
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shale/internal/audit"
 	"shale/internal/block"
 	"shale/internal/policy"
 	"shale/internal/quota"
@@ -94,6 +95,8 @@ type Options struct {
 	// Stall is how long a client may go without sending a byte of a body, and
 	// how long the rest of a refused body is waited for; 0 for 30 seconds.
 	Stall time.Duration
+	// Audit gets each call; nil for none.
+	Audit *audit.Trail
 	// Logger gets one line for each request; nil discards them.
 	Logger *slog.Logger
 	// Registry takes the metrics and is what /metrics shows; nil for one of

@@ -3,9 +3,11 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
+	"shale/internal/audit"
 	"shale/internal/quota"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
@@ -89,14 +91,18 @@ func (x *exchange) serveQuery() error {
 	return door.Serve(x.w, x.r, c, signed)
 }
 
-// action returns what the Query protocol calls the operation, for the log; what
-// the door makes of the parameters is its own.
+// action returns what the Query protocol calls the operation, for log and audit:
+// the same that the door finds, however it is written. What the door makes of the
+// parameters is its own.
 func (x *exchange) action() string {
 	for _, params := range []string{x.r.URL.RawQuery, string(x.inMemory)} {
 		for pair := range strings.SplitSeq(params, "&") {
-			if name, ok := strings.CutPrefix(pair, "Action="); ok {
-				return name
+			name, value, _ := strings.Cut(pair, "=")
+			if name, err := url.QueryUnescape(name); err != nil || name != "Action" {
+				continue
 			}
+			value, _ = url.QueryUnescape(value) // else the door refuses it
+			return value
 		}
 	}
 	return ""
@@ -140,7 +146,7 @@ func (x *exchange) serveKMS(name string) error {
 type targetRefuser struct{}
 
 // Refuse writes err, a *sigv4.Error or one of the server's own.
-func (targetRefuser) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+func (targetRefuser) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, body := http.StatusInternalServerError, targetError{"InternalFailure", "An internal error occurred."}
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		status, body = http.StatusBadRequest, targetError{"InvalidSignatureException", e.Error()}
@@ -148,6 +154,7 @@ func (targetRefuser) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
 			status, body.Type = http.StatusForbidden, "MissingAuthenticationTokenException"
 		}
 	}
+	audit.Refused(r.Context(), body.Type, body.Message)
 	w.Header().Set("X-Amzn-Errortype", body.Type)
 	writeJSON(w, status, "application/x-amz-json-1.1", body)
 }
