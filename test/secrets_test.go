@@ -105,10 +105,12 @@ func randomBlock() []byte {
 // blocks, their digests, plain data keys and tokens. That it would find them is
 // shown by the same search for an unencrypted block. Nor does the log name the
 // KMS keys of snapshots by their ARNs; only a refusal of the KMS itself says which
-// key was asked for.
+// key was asked for. The audit names checksums, client tokens and encryption
+// contexts, as CloudTrail does, and nothing else of all that.
 func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--verbose")
+	trail := filepath.Join(t.TempDir(), "audit.json")
+	s := startServer(t, "--verbose", "--audit", trail, "--audit-data")
 	ctx := t.Context()
 	secret, plain := make(needles), make(needles)
 	logOnly := make(needles) // that are in the folder rightly
@@ -345,6 +347,25 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		for _, name := range n.in(log) {
 			at := bytes.Index(log, n[name])
 			t.Errorf("the log holds %s: %q", name, log[max(0, bytes.LastIndexByte(log[:at], '\n')+1):at+len(n[name])])
+		}
+	}
+
+	// The audit, over all those starts.
+	lines, err := os.ReadFile(trail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(controls, "GetImage") // under another name
+	if found := controls.in(lines); len(found) != len(controls) {
+		t.Errorf("of %q the audit has %q only", slices.Sorted(maps.Keys(controls)), found)
+	}
+	for _, n := range []needles{secret, plain, logOnly} {
+		for _, name := range n.in(lines) {
+			told := strings.Contains(name, "'s digest") || strings.Contains(name, "'s aggregate") ||
+				name == "an encryption context" || name == "a client token"
+			if !told {
+				t.Errorf("the audit holds %s", name)
+			}
 		}
 	}
 }

@@ -62,6 +62,12 @@ type serveCmd struct {
 	//nolint:lll // a help text
 	Quota []string `sep:"none" placeholder:"NAME=N" help:"Bound how often an account may ask, or how much it may have, in a region; 'aws' for all of AWS's quotas. May be given again."`
 	//nolint:lll // a help text
+	Audit string `placeholder:"FILE" help:"Write a line of JSON for each call that is not one of data, in the form of AWS's CloudTrail, to FILE; - for stdout."`
+	//nolint:lll // a help text
+	AuditData bool `help:"Write one for calls of data, too: each block and each page of a listing."`
+	//nolint:lll // a help text
+	AuditKeep int `default:"10" placeholder:"N" help:"Keep N full files of the audit, FILE.1 and so on, of 100 MiB each; 1 to 1000. (${default})"`
+	//nolint:lll // a help text
 	AllowUnsignedChecksum bool `help:"Accept block writes whose signature covers neither body nor checksum, as AWS does."`
 	//nolint:lll // a help text
 	MaxConnections int `default:"${max_connections}" placeholder:"N" help:"Open connections at most; one more takes the place of the one that is idle for the longest. (${default})"`
@@ -115,6 +121,10 @@ the number here is AWS's, which --quota aws sets:
 What comes too often is refused so that AWS's clients wait and try again. Unless
 something else is set, only copies are bounded, as by AWS.
 
+With --audit there is a line for each call of management: who asked for what,
+from where, and what became of it, refusals included. A line that cannot be
+written is lost, which is in the log and on /metrics, and the call stands.
+
 Examples:
 
     shale serve --data-dir ./data
@@ -123,6 +133,7 @@ Examples:
     shale serve --data-dir ./data --region us-east-1 --region eu-west-1
     shale serve --data-dir ./data --quota aws --quota snapshots=500
     shale serve --data-dir /srv/shale --listen 127.0.0.1:0 --log-format json
+    shale serve --data-dir /srv/shale --audit /var/log/shale/audit.json
     shale serve --data-dir /srv/shale --listen :8484 --tls-cert cert.pem --tls-key key.pem
     shale serve --data-dir /srv/shale --listen :443 --acme-domain shale.example.com`
 }
@@ -184,6 +195,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usagef("--quota: %w", err)
 	}
+	if err := c.checkAudit(); err != nil {
+		return err
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -203,6 +217,11 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	trail, closeTrail, err := c.openAudit(std.out, log, registry)
+	if err != nil {
+		return err
+	}
+	defer closeTrail()
 	root, err := c.rootKey()
 	if err != nil {
 		return err
@@ -222,7 +241,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	options := gateway.Options{
 		EBS: ebs.New(n.service), EC2: ec2.New(n.service, c.Region), IAM: iam.New(n.identity), STS: iam.NewSTS(n.identity), Plain: plain.New(n.service),
 		Keys: n.identity, Tokens: n, Clock: n.clock.now, Regions: c.Region, Quotas: n.quotas, AllowUnsignedChecksum: c.AllowUnsignedChecksum,
-		Ready: n.ready, Logger: log, Registry: registry,
+		Ready: n.ready, Audit: trail, Logger: log, Registry: registry,
 		TLS: secure.config, MaxConnections: connectionLimit(c.MaxConnections, log),
 	}
 	if n.kms != nil {
