@@ -98,7 +98,7 @@ func (s *server) shown(t *testing.T) *x509.Certificate {
 // which name the certificate: with the SDK, and with shale's own commands.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, newPair(t, time.Now().Add(time.Hour)).flags()...)
+	s := startServer(t, append(newPair(t, time.Now().Add(time.Hour)).flags(), "--anonymous")...)
 	u := uploader{s.ebs(t), s.ec2(t)}
 	id, _ := u.upload(t, denseFile(t, 3), nil, "")
 	if got := u.download(t, id); !bytes.Equal(got[:blockSize], secretBlock) {
@@ -113,6 +113,22 @@ func TestTLS(t *testing.T) {
 	}
 	if _, _, status := runShale(t, "account", "create", "other", "--data-dir", s.dir); status != 0 {
 		t.Fatal("account create failed")
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for origin, want := range map[string]int{"https://" + s.address: 200, "http://" + s.address: 403} {
+		r, err := http.NewRequest("GET", "https://"+s.address+"/snapshots", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", origin)
+		got, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Body.Close()
+		if got.StatusCode != want {
+			t.Errorf("a page of %s: status %d, want %d", origin, got.StatusCode, want)
+		}
 	}
 	if n := strings.Count(string(readFile(t, filepath.Join(s.dir, "config"))), "ca_bundle = /"); n != 2 {
 		t.Errorf("%d profiles name the certificate, want both", n)

@@ -1,0 +1,180 @@
+package gateway_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"shale/internal/block"
+	"shale/internal/gateway"
+	"shale/internal/rest"
+)
+
+const ask = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+
+var busy = fmt.Sprintf("rest.Kind %d", rest.Busy)
+
+// served checks that c is answered.
+func (c *client) served(what string) {
+	c.t.Helper()
+	c.send(ask)
+	if status, _, _ := c.answer(); status != http.StatusOK {
+		c.t.Errorf("%s: status %d", what, status)
+	}
+}
+
+// closed checks that the server has closed c.
+func (c *client) closed(what string) {
+	c.t.Helper()
+	if n, err := c.r.Read(make([]byte, 1)); n > 0 || err == nil {
+		c.t.Errorf("%s is still open", what)
+	}
+}
+
+// One connection too many takes the place of the one that has been idle for the
+// longest, whether it waits in net/http or in the lounge. It never takes that of one
+// with a request in progress.
+func TestMaxConnections(t *testing.T) {
+	f := newFixture(t, func(o *gateway.Options) { o.MaxConnections, o.Anonymous = 3, testAccount })
+	begun, release := make(chan struct{}), make(chan struct{})
+	f.plain.serve = func(w http.ResponseWriter, _ *http.Request, _ *block.Digest) error {
+		begun <- struct{}{}
+		<-release
+		_, err := io.WriteString(w, "done")
+		return err
+	}
+	addr := f.listen(t)
+	first, second := dial(t, addr), dial(t, addr)
+	second.served("the second")
+	first.served("the first") // and is younger now
+	time.Sleep(time.Second)   // both are in the lounge
+	third, fourth := dial(t, addr), dial(t, addr)
+	fourth.served("the fourth")
+	second.closed("the longest idle connection")
+	first.served("the first, from the lounge")
+	third.served("the third")
+
+	working := []*client{first, third, fourth}
+	for _, c := range working {
+		c.send("GET /snapshots HTTP/1.1\r\nHost: h\r\n\r\n")
+		<-begun
+	}
+	dial(t, addr).closed("a connection beside three that are busy")
+	close(release)
+	for _, c := range working {
+		if status, body, _ := c.answer(); status != http.StatusOK || body != "done" {
+			t.Errorf("got %d %q", status, body)
+		}
+	}
+	dial(t, addr).served("one that comes later")
+}
+
+// A connection comes back from the lounge as it was, any number of times.
+func TestLounge(t *testing.T) {
+	f := newFixture(t, nil)
+	addr := f.listen(t)
+	c := dial(t, addr)
+	for range 3 {
+		c.served("a connection that was idle")
+		time.Sleep(300 * time.Millisecond)
+	}
+	c.send("hush\r\n\r\n")
+	if status, body := f.refusal(t, c); status != http.StatusBadRequest || body != malformed {
+		t.Errorf("got %d %q", status, body)
+	}
+	gone := dial(t, addr)
+	gone.served("a connection that is closed in the lounge")
+	time.Sleep(300 * time.Millisecond)
+	gone.Close()
+}
+
+// Headers that are longer than usual, and do not end, are a few. All others are
+// served beside them, and longer ones once there is room again.
+func TestLongHeaders(t *testing.T) {
+	f := newFixture(t, nil)
+	addr := f.listen(t)
+	long := "GET /healthz HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("a: b\r\n", 200)
+	var floods []*client
+	for range 64 {
+		c := dial(t, addr)
+		c.send(long)
+		floods = append(floods, c)
+	}
+	one := dial(t, addr)
+	deadline := time.Now().Add(5 * time.Second)
+	for { // until the server has read them all
+		one.send(long)
+		one.send("\r\n")
+		status, body, _ := one.answer()
+		if status == http.StatusBadRequest && strings.Contains(body, busy) {
+			break
+		}
+		if status != http.StatusOK || time.Now().After(deadline) {
+			t.Fatalf("got %d %q", status, body)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	dial(t, addr).served("a usual header")
+	body := "POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n" + strings.Repeat("\n", 3000)
+	c := dial(t, addr)
+	c.send(body)
+	if status, _, _ := c.answer(); status != http.StatusBadRequest { // by the probe, for its method
+		t.Errorf("a body of empty lines: %d", status)
+	}
+	for _, c := range floods {
+		c.send("\r\n")
+		if status, _, _ := c.answer(); status != http.StatusOK {
+			t.Errorf("a long header: %d", status)
+		}
+	}
+	c = dial(t, addr)
+	c.send(long + "\r\n")
+	if status, _, _ := c.answer(); status != http.StatusOK {
+		t.Errorf("a long header later: %d", status)
+	}
+}
+
+// Bodies that are longer than usual, and do not come, are a few; one that comes
+// takes the place of one that pauses, which is told to come back.
+func TestLongBodies(t *testing.T) {
+	f := anonymous(t, 15*time.Second)
+	addr := f.listen(t)
+	head := "POST /snapshots HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n"
+	var slow []*client
+	for range 64 {
+		c := dial(t, addr)
+		c.send(head + strings.Repeat("x", 10_000))
+		slow = append(slow, c)
+	}
+	time.Sleep(time.Second)
+	began := time.Now()
+	for range 3 {
+		c := dial(t, addr)
+		c.send(head + strings.Repeat("x", 20_000))
+		if status, body, _ := c.answer(); status != http.StatusOK {
+			t.Errorf("got %d %q", status, body)
+		}
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("three bodies took %v", took)
+	}
+	told := 0
+	for _, c := range slow {
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if b, err := c.r.Peek(12); err == nil && string(b) == "HTTP/1.1 400" {
+			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.CloseWrite() // the rest is waited for
+			_, body, _ := c.answer()
+			if !strings.Contains(body, busy) {
+				t.Errorf("got %q", body)
+			}
+			told++
+		}
+	}
+	if told < 3 || told > 20 {
+		t.Errorf("%d of 64 were told to come back", told)
+	}
+}
