@@ -16,6 +16,7 @@ import (
 	"shale/internal/catalog"
 	"shale/internal/catalog/postgrestest"
 	"shale/internal/keyring"
+	"shale/internal/kms"
 	"shale/internal/kms/kmstest"
 	"shale/internal/quota"
 	"shale/internal/snapshot"
@@ -70,6 +71,8 @@ type Env struct {
 	// Place is where the catalog is: a path, or a URL. With SHALE_TEST_CATALOG
 	// set to postgres it is a schema on the PostgreSQL of postgrestest.
 	Place string
+	// Provider holds the KMS keys, from the next start on; KMS if it is nil.
+	Provider kms.Provider
 	// FS is under the segments. Set it with NewFS.
 	FS vfs.FS
 	// BinTime is how long deleted snapshots stay in the recycle bin, from the
@@ -151,7 +154,11 @@ func (e *Env) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
-	if e.Keyring, err = keyring.Open(vfs.Dir(filepath.Join(e.Dir, "keys")), e.KMS, nil); err != nil {
+	var provider kms.Provider = e.KMS
+	if e.Provider != nil {
+		provider = e.Provider
+	}
+	if e.Keyring, err = keyring.Open(vfs.Dir(filepath.Join(e.Dir, "keys")), provider, nil); err != nil {
 		t.Fatal(err)
 	}
 	e.Service = snapshot.New(snapshot.Options{
