@@ -581,3 +581,52 @@ func TestPatternsOfEC2(t *testing.T) {
 		}
 	}
 }
+
+// For callers whom no policy binds nothing is made on the way of a block.
+func TestAccountsAreNotJudged(t *testing.T) {
+	f := newFixture(t)
+	root := caller
+	root.By = &policy.Subject{Principal: &policy.Principal{Account: caller.Account, ARN: "arn:aws:iam::" + caller.Account + ":root", Kind: policy.Account}}
+	for name, c := range map[string]snapshot.Caller{"nobody in particular": caller, "the root user": root} {
+		if n := testing.AllocsPerRun(100, func() {
+			var snap snapshot.Snapshot
+			if err := snapshot.Admit(t.Context(), f.Service, c, &snap); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	// But a session of an account is bound by its policies.
+	session := *root.By.Principal
+	session.Session = f.user(allow("ebs:GetSnapshotBlock")).By.Policies
+	root.By = &policy.Subject{Principal: &session}
+	wantDenied(t, snapshot.Admit(t.Context(), f.Service, root, &snapshot.Snapshot{ID: "snap-1", Region: "us-east-1"}), "ebs:PutSnapshotBlock",
+		"arn:aws:ec2:us-east-1::snapshot/snap-1", "because no session policy allows the ebs:PutSnapshotBlock action")
+}
+
+// What ten policies of ten statements cost, the last of which allows it, and what
+// an account's own request does.
+func BenchmarkAdmit(b *testing.B) {
+	f := newFixture(b)
+	statements := make([]string, 10)
+	for i := range statements {
+		statements[i] = statement("Allow", "ebs:Get*,ebs:List*", "arn:aws:ec2:us-east-1::snapshot/snap-0"+string(rune('a'+i))+"*", `{"StringEquals":{"aws:RequestedRegion":"us-east-1"}}`)
+	}
+	one := f.user(statements...).By.Policies[0]
+	u := f.user(allow("ebs:PutSnapshotBlock"))
+	for range 9 {
+		u.By.Policies = append([]*policy.Policy{one}, u.By.Policies...)
+	}
+	snap := snapshot.Snapshot{ID: "snap-0123456789abcdef0", Account: caller.Account, Region: caller.Region}
+	for name, c := range map[string]snapshot.Caller{"account": caller, "user": u} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := snapshot.Admit(b.Context(), f.Service, c, &snap); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

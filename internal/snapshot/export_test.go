@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -16,6 +17,11 @@ const (
 // SetBufferWait sets how long a request waits for a buffer.
 func (s *Service) SetBufferWait(d time.Duration) {
 	s.bufferWait, s.writing = d, seat.NewRoom(maxWriting, d)
+}
+
+// Admit asks for a block of the snapshot to be written, and does no more.
+func Admit(ctx context.Context, s *Service, c Caller, snap *Snapshot) error {
+	return s.admit(ctx, c, snap, need{action: PutSnapshotBlock})
 }
 
 // Reading is how many blocks are in memory on their way out.
