@@ -24,7 +24,14 @@ type accountCmd struct {
 func (accountCmd) Help() string {
 	return `An account owns snapshots, tags and settings, and shares snapshots with others.
 These commands work on the data folder, while its server runs or not; a running
-server knows a new account at once.`
+server knows a new account at once.
+
+The key of an account is its root user's: it may do everything that the account
+may. Users and roles that may less are made with it over the network, as on AWS:
+
+    aws iam create-user --user-name alice
+    aws iam create-access-key --user-name alice
+    aws iam put-user-policy --user-name alice --policy-name p --policy-document file://p.json`
 }
 
 type accountCreateCmd struct {
@@ -35,8 +42,8 @@ type accountCreateCmd struct {
 
 // Help is shown by --help.
 func (accountCreateCmd) Help() string {
-	return `Prints the account's number, by which others share snapshots with it. Its key is
-written to DIR/credentials and the server's address to DIR/config, as the profile
+	return `Prints the account's number, by which others share snapshots with it. The key of
+its root user is written to DIR/credentials and the server's address to DIR/config, as the profile
 of its name. If the account exists and the profile does not, the profile is
 written again.
 

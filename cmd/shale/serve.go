@@ -79,8 +79,9 @@ type serveCmd struct {
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
-	return `Serves the EBS direct APIs, EC2's snapshot operations and the plain JSON dialect
-on one address. The first start makes the folder, an account and its access key.
+	return `Serves the EBS direct APIs, EC2's snapshot operations, KMS, IAM, STS and the plain
+JSON dialect on one address. The first start makes the folder, an account and the
+access key of its root user.
 The key is in DIR/credentials, the address in DIR/config, as AWS's clients want
 them; "shale env" prints what a shell needs to use them. A line that begins with
 "ready" on stdout says that the server answers. SIGTERM or Ctrl-C lets requests

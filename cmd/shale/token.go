@@ -25,7 +25,7 @@ type tokenCmd struct {
 // Help is shown by --help.
 func (tokenCmd) Help() string {
 	return `A bearer token lets scripts, curl and web pages use the plain JSON dialect as an
-account, without signing. It is no use for AWS's clients. The commands work on a
+account or a user, without signing. It is no use for AWS's clients. The commands work on a
 server's data folder, whether the server is running or not; it need not be
 restarted.
 
@@ -52,6 +52,7 @@ type tokenCreateCmd struct {
 	dataDirFlag
 	Name    string `placeholder:"TEXT" help:"What the token is for."`
 	Account string `default:"default" placeholder:"NAME" help:"Account that the token stands for. (${default})"`
+	User    string `placeholder:"NAME" help:"User of that account that it stands for, and whose policies bind it; without it, the account's root user."`
 	Expires life   `placeholder:"DURATION" help:"How long the token can be used: 12h, 90d. Without it, until it is revoked."`
 	JSON    bool   `name:"json" help:"Print one JSON object."`
 }
@@ -63,6 +64,7 @@ func (tokenCreateCmd) Help() string {
 Examples:
 
     shale token create --data-dir ./data --name backup --expires 90d
+    shale token create --data-dir ./data --user alice
     shale token create --data-dir ./data --json | jq -r .token`
 }
 
@@ -77,9 +79,14 @@ func (c *tokenCreateCmd) Run(ctx context.Context, std streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, cat.Close()) }()
 	token, id, sum := bearer.New()
-	t, found, err := cat.CreateBearer(ctx, catalog.BearerToken{ID: id, AccountName: c.Account, Name: c.Name, Sum: sum}, time.Duration(c.Expires))
+	t, found, err := cat.CreateBearer(ctx, catalog.BearerToken{
+		ID: id, AccountName: c.Account, UserName: c.User, Name: c.Name, Sum: sum,
+	}, time.Duration(c.Expires))
 	if err != nil {
 		return err
+	}
+	if !found && c.User != "" {
+		return fmt.Errorf("there is no user %q of an account %q; users are made with IAM: aws iam create-user --user-name %s", c.User, c.Account, shellQuote(c.User))
 	}
 	if !found {
 		return fmt.Errorf("there is no account %q; see: shale account list --data-dir %s", c.Account, shellQuote(c.DataDir))
@@ -124,7 +131,7 @@ func (c *tokenListCmd) Run(ctx context.Context, std streams) (err error) {
 		return nil
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tACCOUNT\tCREATED\tEXPIRES\tNAME")
+	fmt.Fprintln(w, "ID\tACCOUNT\tUSER\tCREATED\tEXPIRES\tNAME")
 	for _, t := range list {
 		expires := "never"
 		if !t.Expires.IsZero() {
@@ -133,7 +140,11 @@ func (c *tokenListCmd) Run(ctx context.Context, std streams) (err error) {
 				expires += " (over)"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, oneLine(t.AccountName), t.Created.Local().Format("2006-01-02 15:04"), expires, oneLine(t.Name))
+		user := "-"
+		if t.UserName != "" {
+			user = oneLine(t.UserName)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, oneLine(t.AccountName), user, t.Created.Local().Format("2006-01-02 15:04"), expires, oneLine(t.Name))
 	}
 	return w.Flush()
 }
@@ -164,13 +175,14 @@ type tokenJSON struct {
 	CreatedAt   time.Time  `json:"created_at"`
 	Account     string     `json:"account"`
 	AccountName string     `json:"account_name"`
+	User        string     `json:"user,omitempty"`
 	Name        string     `json:"name,omitempty"`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
 	Token       string     `json:"token,omitempty"`
 }
 
 func describeToken(t *catalog.BearerToken) tokenJSON {
-	shown := tokenJSON{ID: t.ID, CreatedAt: t.Created, Account: t.Account, AccountName: t.AccountName, Name: t.Name}
+	shown := tokenJSON{ID: t.ID, CreatedAt: t.Created, Account: t.Account, AccountName: t.AccountName, User: t.UserName, Name: t.Name}
 	if !t.Expires.IsZero() {
 		shown.ExpiresAt = &t.Expires
 	}
