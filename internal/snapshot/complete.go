@@ -62,6 +62,11 @@ func (s *Service) Complete(ctx context.Context, c Caller, r CompleteRequest) (St
 	if claim.Aggregate != nil {
 		*claim.Aggregate = snap.claimOf(*claim.Aggregate, key)
 	}
+	w := c.whim()
+	if w.Fails {
+		claim = Claim{ChangedBlocks: unkeepable}
+	}
+	s.lagComplete(w, snap.ID)
 	done, err := s.catalog.Seal(ctx, snap.Key, claim)
 	if err != nil {
 		return 0, s.storeError(err)

@@ -61,6 +61,7 @@ func (s *Service) list(ctx context.Context, r DescribeRequest, selected *selecti
 		}
 		last, whole := found[len(found)-1], len(found) < read
 		after = Cursor{last.StartTime, last.ID}
+		found = slices.DeleteFunc(found, func(snap Snapshot) bool { return !s.veil(&snap) })
 		if found, err = selected.keep(ctx, found); err != nil {
 			return DescribePage{}, s.storeError(err)
 		}
@@ -84,7 +85,7 @@ func (s *Service) listIDs(ctx context.Context, c Caller, ids []string, after Cur
 	slices.Sort(ids)
 	var list []Snapshot
 	for _, id := range slices.Compact(ids) {
-		snap, _, err := s.visible(ctx, c, id)
+		snap, _, err := s.seen(ctx, c, id)
 		if err != nil {
 			return nil, err
 		}
@@ -114,9 +115,13 @@ func (s *Service) listVisible(ctx context.Context, sel *selection, after Cursor,
 			slices.SortFunc(list, func(a, b Snapshot) int { return place(&a).compare(place(&b)) })
 		}
 	}
+	if sel.own {
+		list = s.ghosts(c, after, list)
+	}
 	list = list[:min(limit, len(list))]
 	for i := range list {
 		s.observe(&list[i])
+		s.veil(&list[i])
 	}
 	return list, nil
 }

@@ -49,7 +49,7 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	}
 	number, _ := idNumber(snap.ID)
 	place := token.Page{Kind: token.KindPending, First: number}
-	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	start, err := s.openPage(place, r.PageToken, r.StartingIndex)
 	if err != nil {
 		return PendingPage{}, err
 	}
@@ -58,7 +58,7 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 		return PendingPage{}, s.storeError(err)
 	}
 	limit := pageLimit(r.MaxResults)
-	list, err := s.catalog.Pending(ctx, &snap, from, limit+1)
+	list, err := s.catalog.Pending(ctx, &snap, start.from, limit+1)
 	if err != nil {
 		return PendingPage{}, s.storeError(err)
 	}
@@ -72,9 +72,13 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 		return PendingPage{}, s.storeError(err)
 	}
 	page := PendingPage{VolumeSize: snap.VolumeSize}
+	w := c.whim()
 	if len(list) > limit {
-		page.NextToken = s.nextPage(place, list[limit].Index)
+		page.NextToken = s.nextPage(w, place, uint64(list[limit].Index))
 		list = list[:limit]
+	}
+	if n, cursor, fewer := w.cut(start, len(list), func(i int) block.Index { return list[i].Index }); fewer {
+		list, page.NextToken = list[:n], s.nextPage(w, place, cursor)
 	}
 	page.Blocks = make([]ReceivedBlock, len(list))
 	for i, b := range list {

@@ -43,22 +43,23 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 	}
 	number, _ := idNumber(snap.ID)
 	place := token.Page{Kind: token.KindBlocks, First: number}
-	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	start, err := s.openPage(place, r.PageToken, r.StartingIndex)
 	if err != nil {
 		return BlockPage{}, err
 	}
-	page := BlockPage{VolumeSize: snap.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
+	w := c.whim()
+	page := BlockPage{VolumeSize: snap.VolumeSize, Expiry: s.blockExpiry(w)}
 	limit := pageLimit(r.MaxResults)
 	expected := min(limit, int(snap.Blocks))
 	page.Blocks = make([]ListedBlock, 0, expected)
 	tokens := s.newTokens(page.Expiry)
 	tokens.expect(expected)
-	for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, from) {
+	for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, start.from) {
 		if err != nil {
 			return BlockPage{}, s.mapError(&snap, err)
 		}
 		if len(page.Blocks) == limit {
-			page.NextToken = s.nextPage(place, entry.Index)
+			page.NextToken = s.nextPage(w, place, uint64(entry.Index))
 			break
 		}
 		page.Blocks = append(page.Blocks, ListedBlock{Index: entry.Index})
@@ -67,6 +68,9 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 	all := tokens.text()
 	for i := range page.Blocks {
 		page.Blocks[i].Token, all = all[:token.BlockLength], all[token.BlockLength:]
+	}
+	if n, cursor, fewer := w.cut(start, len(page.Blocks), func(i int) block.Index { return page.Blocks[i].Index }); fewer {
+		page.Blocks, page.NextToken = page.Blocks[:n], s.nextPage(w, place, cursor)
 	}
 	return page, nil
 }
@@ -109,21 +113,22 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 	firstNumber, _ := idNumber(first.ID)
 	secondNumber, _ := idNumber(second.ID)
 	place := token.Page{Kind: token.KindChanged, First: firstNumber, Second: secondNumber}
-	from, err := s.openPage(place, r.PageToken, r.StartingIndex)
+	start, err := s.openPage(place, r.PageToken, r.StartingIndex)
 	if err != nil {
 		return ChangedPage{}, err
 	}
 	if first.Lineage != second.Lineage {
 		return ChangedPage{}, &Error{Code: Unrelated, Snapshot: second.ID, Field: "firstSnapshotId"}
 	}
-	page := ChangedPage{VolumeSize: second.VolumeSize, Expiry: s.now().Add(blockTokenLife).UTC().Truncate(time.Second)}
+	w := c.whim()
+	page := ChangedPage{VolumeSize: second.VolumeSize, Expiry: s.blockExpiry(w)}
 	tokens := s.newTokens(page.Expiry)
-	for change, err := range s.Compare(ctx, c, &first, &second, from) {
+	for change, err := range s.Compare(ctx, c, &first, &second, start.from) {
 		if err != nil {
 			return ChangedPage{}, s.mapError(&second, err)
 		}
 		if len(page.Blocks) == pageLimit(r.MaxResults) {
-			page.NextToken = s.nextPage(place, change.Index)
+			page.NextToken = s.nextPage(w, place, uint64(change.Index))
 			break
 		}
 		b := ChangedBlock{Index: change.Index}
@@ -144,6 +149,9 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 				*t, all = all[:token.BlockLength], all[token.BlockLength:]
 			}
 		}
+	}
+	if n, cursor, fewer := w.cut(start, len(page.Blocks), func(i int) block.Index { return page.Blocks[i].Index }); fewer {
+		page.Blocks, page.NextToken = page.Blocks[:n], s.nextPage(w, place, cursor)
 	}
 	return page, nil
 }
@@ -212,26 +220,39 @@ func pageLimit(maxResults *int64) int {
 // a block there.
 const beyond = block.MaxIndex + 1
 
-// openPage gives the index at which a page begins: the token's, or else the
-// one asked for.
-func (s *Service) openPage(place token.Page, pageToken *string, startingIndex *int64) (block.Index, error) {
-	if pageToken == nil {
-		if startingIndex == nil {
-			return 0, nil
-		}
-		return block.Index(min(*startingIndex, int64(beyond))), nil
-	}
-	p, err := s.tokens.OpenPage(place.Kind, *pageToken, s.now())
-	if err != nil || p.First != place.First || p.Second != place.Second || p.Cursor > uint64(block.MaxIndex) {
-		return 0, &Error{Code: InvalidPageToken, Field: "pageToken", Value: *pageToken}
-	}
-	return block.Index(p.Cursor), nil
+// A pageStart is where a page begins, and whether the one before was empty on a
+// whim.
+type pageStart struct {
+	from       block.Index
+	afterEmpty bool
 }
 
-func (s *Service) nextPage(place token.Page, cursor block.Index) string {
-	place.Cursor = uint64(cursor)
-	place.Expiry = s.now().Add(pageTokenLife)
+// openPage gives the index at which a page begins: the token's, or else the
+// one asked for.
+func (s *Service) openPage(place token.Page, pageToken *string, startingIndex *int64) (pageStart, error) {
+	if pageToken == nil {
+		if startingIndex == nil {
+			return pageStart{}, nil
+		}
+		return pageStart{from: block.Index(min(*startingIndex, int64(beyond)))}, nil
+	}
+	p, err := s.tokens.OpenPage(place.Kind, *pageToken, s.now())
+	cursor := p.Cursor &^ afterEmpty
+	if err != nil || p.First != place.First || p.Second != place.Second || cursor > uint64(block.MaxIndex) {
+		return pageStart{}, &Error{Code: InvalidPageToken, Field: "pageToken", Value: *pageToken}
+	}
+	return pageStart{block.Index(cursor), p.Cursor != cursor}, nil
+}
+
+func (s *Service) nextPage(w Whim, place token.Page, cursor uint64) string {
+	place.Cursor = cursor
+	place.Expiry = s.now().Add(w.life(pageTokenLife))
 	return s.tokens.Page(place)
+}
+
+// blockExpiry is when the block tokens of a page that is made now expire.
+func (s *Service) blockExpiry(w Whim) time.Time {
+	return s.now().Add(w.life(blockTokenLife)).UTC().Truncate(time.Second)
 }
 
 // mapError gives the service's error for one met in a block map.

@@ -74,6 +74,7 @@ type Service struct {
 
 	folds     folds
 	manifests manifests
+	lags      lags
 
 	recount    chan struct{} // holds one value when usage may have changed
 	maxCounted int
@@ -171,6 +172,9 @@ func (s *Service) own(ctx context.Context, c Caller, id string) (Snapshot, error
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
 	}
 	s.observe(&snap)
+	if !s.veil(&snap) {
+		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
+	}
 	return snap, nil
 }
 
@@ -200,7 +204,12 @@ func (s *Service) Delete(ctx context.Context, c Caller, id string) error {
 		return err
 	}
 	for range maxAttempts {
+		deleted, err := s.beforeDelete(ctx, c, id)
+		if err != nil {
+			return s.storeError(err)
+		}
 		done, err := s.catalog.Delete(ctx, c.Account, c.Region, id, s.binTime)
+		deleted(done && err == nil)
 		if err != nil {
 			return s.storeError(err)
 		}

@@ -61,6 +61,9 @@ func (s *Service) visible(ctx context.Context, c Caller, id string) (Snapshot, A
 		return Snapshot{}, Access{}, &Error{Code: NotFound, Snapshot: id}
 	}
 	s.observe(&snap)
+	if !s.veil(&snap) {
+		return Snapshot{}, Access{}, &Error{Code: NotFound, Snapshot: id}
+	}
 	return snap, access, nil
 }
 
@@ -68,11 +71,11 @@ func (s *Service) visible(ctx context.Context, c Caller, id string) (Snapshot, A
 // looked up with each block: what is taken back ends at once, whatever tokens
 // are about. Spec: ebs-direct §2.5.
 func (s *Service) readable(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, access, err := s.visible(ctx, c, id)
+	snap, access, err := s.seen(ctx, c, id)
 	switch {
 	case err != nil:
 		return Snapshot{}, err
-	case snap.State != Completed:
+	case snap.State != Completed, s.unreadable(id):
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
 	case access.Public:
 		return Snapshot{}, &Error{Code: PublicUnsupported, Snapshot: id}

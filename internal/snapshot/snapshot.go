@@ -57,6 +57,9 @@ type Caller struct {
 	// worker says that nobody asks now: the server goes on with what the account
 	// was allowed when it asked.
 	worker bool
+	// Whim is how a test wants this request to be answered; nil for as it ought
+	// to be.
+	Whim *Whim
 }
 
 // A Snapshot is an image of a volume, as the catalog knows it.

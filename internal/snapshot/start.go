@@ -163,6 +163,9 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest, attempt 
 		if err := parent.mayBegin(*r.VolumeSize); err != nil {
 			return Snapshot{}, err
 		}
+		if s.unreadable(parent.ID) {
+			return Snapshot{}, &Error{Code: ParentIncomplete, Snapshot: parent.ID, Field: "parentSnapshotId"}
+		}
 		arn = parent.KMSKeyARN
 		key, err = s.parentDomain(ctx, c, parent, n.Snapshot.ID)
 		n.ParentKey = parent.Key
@@ -177,6 +180,9 @@ func (s *Service) start(ctx context.Context, c Caller, r *StartRequest, attempt 
 	n.Snapshot.Deadline = n.Snapshot.StartTime.Add(n.Snapshot.Timeout)
 	n.Snapshot.encrypt(arn, key)
 	created, err := s.catalog.Create(ctx, n)
+	if err == nil {
+		s.lagStart(c.whim(), created.ID)
+	}
 	if atLimit(err) && r.ClientToken != nil {
 		// The last for which there was room may be that of the same request,
 		// sent twice.

@@ -198,6 +198,7 @@ func (s *Service) startWork(ctx context.Context, g, rewriting, taking *errgroup.
 // keepTime records what has come to its end: uploads, the time of locks, and
 // that in the recycle bin.
 func (s *Service) keepTime(ctx context.Context) error {
+	s.lags.endDue(s.now())
 	_, expired := s.catalog.Expire(ctx, timedOut)
 	_, purged := s.catalog.Purge(ctx)
 	return errors.Join(expired, s.catalog.KeepLockTime(ctx), purged)
