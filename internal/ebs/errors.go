@@ -269,7 +269,9 @@ func describe(err error) (row, string) {
 		row     = serviceRows[snapshot.Internal]
 		failure *snapshot.Error
 	)
-	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Code >= 0 && e.Code < snapshot.NumCodes {
+	if e, ok := errors.AsType[*askedError](err); ok {
+		row = e.row
+	} else if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Code >= 0 && e.Code < snapshot.NumCodes {
 		row, failure, err = serviceRows[e.Code], e, e
 	} else if e, ok := errors.AsType[*policy.Denied](err); ok {
 		row, err = refused, e
