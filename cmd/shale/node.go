@@ -335,6 +335,9 @@ func (n *node) BearerToken(ctx context.Context, token string) (*policy.Principal
 // Clock implements gateway.TestControls.
 func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.read() }
 
+// EndLags implements gateway.TestControls.
+func (n *node) EndLags() { n.service.EndLags() }
+
 // Advance implements gateway.TestControls.
 func (n *node) Advance(ctx context.Context, d time.Duration) error {
 	// What is due now, a completion that was asked for a moment ago, is of now.

@@ -49,7 +49,8 @@ type serveCmd struct {
 	Listen       string     `default:"127.0.0.1:8484" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one. (${default})"`
 	Region       []string   `default:"us-east-1" sep:"none" placeholder:"NAME" help:"Region that is served; give it again for more, the first is the default one. (${default})"`
 	Anonymous    anonymous  `placeholder:"anywhere" help:"Admit requests without credentials, in the plain JSON dialect, as the default account; on loopback only unless =anywhere."`
-	TestControls bool       `help:"Serve /_test/, where tests move the clock; loopback only, and only on a folder begun with it."`
+	TestControls bool       `help:"Serve /_test/, where tests move the clock and let the server misbehave; loopback only, and only on a folder begun with it."`
+	Behave       string     `placeholder:"FILE" help:"Misbehave from the start by the rules in FILE, as PUT /_test/behaviour has them; with --test-controls."`
 	LogFormat    string     `default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr. (${default})"`
 	RootKeyFile  string     `placeholder:"FILE" help:"File of 32 bytes that wraps the KMS keys, if it is not to be in the folder."`
 	KMSEndpoint  string     `name:"kms-endpoint" placeholder:"URL" help:"Use the KMS there, with AWS credentials of the environment, instead of the one in the folder."`
@@ -199,6 +200,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := c.checkAudit(); err != nil {
 		return err
 	}
+	if c.Behave != "" && !c.TestControls {
+		return usagef("--behave is for tests: it needs --test-controls")
+	}
 	dir, err := datadir.Open(c.DataDir)
 	if err != nil {
 		return err
@@ -253,7 +257,11 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	if c.TestControls {
 		options.TestControls = n
-		log.Warn("test controls are on: whoever reaches this address can move the clock")
+		log.Warn("test controls are on: whoever reaches this address can move the clock, and let the server misbehave")
+	}
+	g := gateway.New(options)
+	if err := c.behave(g); err != nil {
+		return errors.Join(err, n.close())
 	}
 	if err := warnUnserved(ctx, n.catalog, c.Region, log); err != nil {
 		return errors.Join(err, n.close())
@@ -265,7 +273,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		})
 	}
 	if err == nil {
-		err = c.serve(ctx, listener, gateway.NewServer(gateway.New(options), log), func() {
+		err = c.serve(ctx, listener, gateway.NewServer(g, log), func() {
 			if secure.acme != nil {
 				go secure.acme.Obtain(log)
 			}
@@ -274,6 +282,21 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		}, log)
 	}
 	return errors.Join(err, n.close())
+}
+
+// behave lets g misbehave by the rules in the file that --behave names.
+func (c *serveCmd) behave(g *gateway.Gateway) error {
+	if c.Behave == "" {
+		return nil
+	}
+	rules, err := os.ReadFile(c.Behave)
+	if err != nil {
+		return usagef("--behave: %w", err)
+	}
+	if err := g.Behave(rules); err != nil {
+		return usagef("--behave %s: %w", c.Behave, err)
+	}
+	return nil
 }
 
 // A catalogURL is the flag --catalog.
@@ -314,6 +337,9 @@ func (c *serveCmd) notices() string {
 	}
 	if c.TestControls {
 		text += " [test controls]"
+	}
+	if c.Behave != "" {
+		text += " [misbehaving]"
 	}
 	return text
 }

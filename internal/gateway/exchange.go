@@ -41,7 +41,8 @@ type exchange struct {
 	record   *audit.Record // nil if none is kept
 	quiet    bool          // a probe: nothing that an operator needs to see
 	err      error         // why it was refused
-	cut      bool          // in the middle of the answer
+	cut      bool          // in the middle of the answer, or before it
+	rule     int           // of /_test/behaviour, which struck it; 0 for none
 	stack    []byte        // of a panic
 }
 
@@ -92,7 +93,7 @@ func newRequestID() string {
 // answer all that can be told is that it does not end there.
 func (x *exchange) fail(err error) {
 	x.err = err
-	if x.w.status != 0 {
+	if x.w.status != 0 || errors.Is(err, errHangUp) {
 		x.cut = true
 		return
 	}
@@ -108,7 +109,7 @@ func (x *exchange) finish() {
 		x.stack = debug.Stack()
 		p = x.recovered(p)
 	}
-	if p == nil && x.w.status == 0 {
+	if p == nil && x.w.status == 0 && !x.cut {
 		x.w.WriteHeader(http.StatusOK)
 	}
 	took := time.Since(x.start)
@@ -164,6 +165,7 @@ func (x *exchange) log(took time.Duration) {
 	_, theirs := errors.AsType[*rest.Error](x.err)
 	switch {
 	case errors.Is(x.err, context.Canceled): // the client has left
+	case x.rule > 0 && x.stack == nil: // it was to be so
 	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil, x.cut:
 		level = slog.LevelError
 	case x.quiet, x.err == nil && perBlock[x.op]:
@@ -173,7 +175,7 @@ func (x *exchange) log(took time.Duration) {
 	if !x.o.Logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs, slog.String("op", x.op))
 	if x.snapshot != "" {
 		attrs = append(attrs, slog.String("snapshot", x.snapshot))
@@ -187,6 +189,9 @@ func (x *exchange) log(took time.Duration) {
 		slog.Int64("bytes_out", x.w.n),
 		slog.Duration("took", took),
 		slog.String("request_id", x.id))
+	if x.rule > 0 {
+		attrs = append(attrs, slog.Int("rule", x.rule))
+	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("err", explain(x.err)))
 	}

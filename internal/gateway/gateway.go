@@ -49,13 +49,16 @@ type Keys interface {
 	Credential(ctx context.Context, key, token string) (secret string, p *policy.Principal, err error)
 }
 
-// TestControls is the clock that tests may move. Spec: test-controls, Clock.
+// TestControls is the clock that tests may move, and what of the server's
+// misbehaviour is not the gateway's. Spec: test-controls.
 type TestControls interface {
 	// Clock returns the server's time and how far it is ahead of the real one.
 	Clock() (now time.Time, offset time.Duration)
 	// Advance moves the clock forward by d and returns when everything that
 	// became due has been done.
 	Advance(ctx context.Context, d time.Duration) error
+	// EndLags lets everything be seen at once that was done.
+	EndLags()
 }
 
 // Options say what a Gateway stands in front of. EBS, EC2, IAM, STS, Plain, Keys
@@ -113,6 +116,8 @@ type Gateway struct {
 	longHeaders chan struct{}
 	longBodies  *seat.Room
 	signing     *otter.Cache[scope, sigv4.SigningKey]
+
+	misbehaviour misbehaviour
 }
 
 // New returns a Gateway. It starts nothing.

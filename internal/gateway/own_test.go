@@ -24,6 +24,8 @@ type clock struct {
 
 func (c *clock) Clock() (time.Time, time.Duration) { return testTime.Add(c.offset), c.offset }
 
+func (c *clock) EndLags() {}
+
 func (c *clock) Advance(_ context.Context, d time.Duration) error {
 	if c.err == nil {
 		c.offset += d
@@ -88,8 +90,9 @@ func TestTestPaths(t *testing.T) {
 	}{
 		{false, "GET", "/_test/clock", refusal(rest.UnknownPath)},
 		{false, "POST", "/_test/clock", refusal(rest.UnknownPath)},
+		{false, "PUT", "/_test/behaviour", refusal(rest.UnknownPath)},
 		{true, "DELETE", "/_test/clock", refusal(rest.UnknownMethod)},
-		{true, "PUT", "/_test/behaviour", refusal(rest.NotServed)},
+		{true, "POST", "/_test/behaviour", refusal(rest.UnknownMethod)},
 		{true, "GET", "/_test/", refusal(rest.NotServed)},
 	} {
 		f := newFixture(t, func(o *gateway.Options) {

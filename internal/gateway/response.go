@@ -3,12 +3,16 @@ package gateway
 import (
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
 // writeStall is how long a client may take for one write of an answer, a whole
 // block at most, before it is given up.
 const writeStall = 2 * time.Minute
+
+// cutPart is how much of an answer that is a stream is looked at to be cut.
+const cutPart = 64 << 10
 
 // A response notes what was answered, and sees to the rest of the request's
 // body before the answer begins.
@@ -19,6 +23,10 @@ type response struct {
 
 	status int // 0 until the header was written
 	n      int64
+
+	// cut ends the connection in the middle of the answer, corrupt flips a bit of
+	// its body. Spec: test-controls, Behaviour.
+	cut, corrupt bool
 }
 
 // Unwrap is for http.ResponseController.
@@ -36,6 +44,9 @@ func (w *response) WriteHeader(status int) {
 		if !w.body.drain() {
 			w.Header().Set("Connection", "close")
 		}
+		if w.cut && w.Header().Get("Content-Length") == "0" {
+			panic(http.ErrAbortHandler) // there is nothing that could be cut but this
+		}
 	}
 	w.extend()
 	w.ResponseWriter.WriteHeader(status)
@@ -44,14 +55,38 @@ func (w *response) WriteHeader(status int) {
 // Write writes a part of the answer.
 func (w *response) Write(p []byte) (int, error) {
 	w.begin()
+	switch {
+	case w.cut:
+		w.hangUp(p)
+	case w.corrupt && w.status == http.StatusOK && len(p) > 0:
+		p = slices.Clone(p) // it is others', too
+		p[len(p)/2] ^= 1
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.n += int64(n)
 	return n, err
 }
 
+// hangUp sends half of the first part of an answer, and ends the connection.
+func (w *response) hangUp(p []byte) {
+	n, err := w.ResponseWriter.Write(p[:len(p)/2])
+	w.n += int64(n)
+	if err == nil {
+		w.conn.Flush() //nolint:errcheck // then it is cut a little earlier
+	}
+	panic(http.ErrAbortHandler)
+}
+
 // ReadFrom leaves copying to net/http, which may not have to copy at all.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
 	w.begin()
+	if w.cut {
+		p, err := io.ReadAll(io.LimitReader(src, cutPart))
+		if err != nil {
+			return 0, err
+		}
+		w.hangUp(p)
+	}
 	n, err := io.Copy(w.ResponseWriter, src)
 	w.n += n
 	return n, err

@@ -40,7 +40,7 @@ func (x *exchange) serveEBS() error {
 	if err != nil {
 		return err
 	}
-	return x.o.EBS.Serve(x.w, x.r, c, signed)
+	return x.serve(x.o.EBS, c, signed)
 }
 
 func (x *exchange) servePlain() error {
@@ -55,7 +55,7 @@ func (x *exchange) servePlain() error {
 			return err
 		}
 	}
-	return x.o.Plain.Serve(x.w, x.r, c, nil)
+	return x.serve(x.o.Plain, c, nil)
 }
 
 // serveQuery serves the Query protocols: the service that a request is signed
@@ -88,7 +88,7 @@ func (x *exchange) serveQuery() error {
 	if err := x.throttle(c, rate); err != nil {
 		return err
 	}
-	return door.Serve(x.w, x.r, c, signed)
+	return x.serve(door, c, signed)
 }
 
 // action returns what the Query protocol calls the operation, for log and audit:
@@ -138,7 +138,7 @@ func (x *exchange) serveKMS(name string) error {
 	if err := x.throttle(c, quota.KMSRate); err != nil {
 		return err
 	}
-	return x.o.KMS.Serve(x.w, x.r, c, signed)
+	return x.serve(x.o.KMS, c, signed)
 }
 
 // A targetRefuser tells failures in the shape of AWS's JSON 1.1 protocol.

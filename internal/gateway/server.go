@@ -36,7 +36,7 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	crowd := newCrowd(g.o.MaxConnections, g.o.Registry)
-	return &Server{g: g, crowd: crowd, lounge: newLounge(), http: &http.Server{
+	s := &Server{g: g, crowd: crowd, lounge: newLounge(), http: &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := r.Context().Value(connKey{}).(*conn)
 			c.begin()
@@ -59,6 +59,8 @@ func NewServer(g *Gateway, log *slog.Logger) *Server {
 		MaxHeaderBytes:               maxHeaderRead,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}
+	s.http.RegisterOnShutdown(g.misbehaviour.stop)
+	return s
 }
 
 // Serve answers what comes through l, which it closes, until Shutdown or Close

@@ -27,6 +27,8 @@ func (x *exchange) serveTest(path string) error {
 		return &rest.Error{Kind: rest.UnknownPath, Value: path}
 	case foreignOrigin(x.r):
 		return &sigv4.Error{Kind: sigv4.ForeignOrigin}
+	case path == "/_test/behaviour":
+		return x.serveBehaviour()
 	case path != "/_test/clock":
 		return &rest.Error{Kind: rest.NotServed, Value: "the path " + path}
 	}
@@ -40,6 +42,7 @@ func (x *exchange) serveTest(path string) error {
 		if err := x.o.TestControls.Advance(x.r.Context(), d); err != nil {
 			return fmt.Errorf("advance the clock: %w", err)
 		}
+		x.misbehaviour.move()
 	default:
 		return &rest.Error{
 			Kind: rest.UnknownMethod, Value: x.r.Method,

@@ -1,0 +1,211 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"shale/internal/ebs"
+	"shale/internal/ec2"
+	"shale/internal/gateway"
+	"shale/internal/plain"
+	"shale/internal/snapshot"
+	"shale/internal/trent"
+)
+
+// newMisbehaving returns a gateway with test controls whose doors record what
+// they are asked, and tell errors as the real ones do.
+func newMisbehaving(t *testing.T) *fixture {
+	t.Helper()
+	return newFixture(t, func(o *gateway.Options) {
+		o.TestControls, o.Anonymous = &clock{}, testAccount
+		o.EBS = teller{o.EBS.(*door), ebs.New(nil)}
+		o.EC2 = teller{o.EC2.(*door), ec2.New(nil)}
+		o.Plain = teller{o.Plain.(*door), plain.New(nil)}
+		o.KMS = teller{&door{name: "kms"}, trent.New(nil)}
+	})
+}
+
+// A teller serves as a recording door does, and tells errors as a real one.
+type teller struct {
+	*door
+	real interface {
+		Named(name, snapshot string) error
+		Refuse(w http.ResponseWriter, r *http.Request, err error)
+	}
+}
+
+func (d teller) Named(name, id string) error { return d.real.Named(name, id) }
+
+func (d teller) Refuse(w http.ResponseWriter, r *http.Request, err error) { d.real.Refuse(w, r, err) }
+
+func (f *fixture) rules(t *testing.T, rules string) {
+	t.Helper()
+	if w := f.do(request("PUT", "/_test/behaviour", `{"rules": [`+rules+`]}`)); w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", rules, w.Code, w.Body)
+	}
+}
+
+// struck tells how often each rule has struck.
+func (f *fixture) struck(t *testing.T) string {
+	t.Helper()
+	var answer struct {
+		Data struct{ Rules []struct{ Struck int } }
+	}
+	if err := json.Unmarshal(f.do(request("GET", "/_test/behaviour", "")).Body.Bytes(), &answer); err != nil {
+		t.Fatal(err)
+	}
+	var counts []int
+	for _, r := range answer.Data.Rules {
+		counts = append(counts, r.Struck)
+	}
+	return fmt.Sprint(counts)
+}
+
+func TestBehaviourControls(t *testing.T) {
+	f := newMisbehaving(t)
+	check := func(method, body, want string) {
+		t.Helper()
+		if got := f.do(request(method, "/_test/behaviour", body)).Body.String(); got != want {
+			t.Errorf("%s %s: got %s, want %s", method, body, got, want)
+		}
+	}
+	const none = `{"success":true,"data":{"rules":[]}}`
+	const one = `{"success":true,"data":{"rules":[{"operation":"*","when":{"first":3},"effect":{"delay_ms":1},"struck":0}]}}`
+	check("GET", "", none)
+	check("PUT", `{"rules":[{"operation":"*","when":{"first":3},"effect":{"delay_ms":1}}]}`, one)
+	check("GET", "", one)
+	for _, bad := range []string{
+		``, `{}`, `nonsense`, `{"preset":"nice"}`, `{"rules":[{"operation":"Put","effect":{"delay_ms":1}}]}`,
+		`{"rules":[{"operation":"ec2:DescribeVolumes","effect":{"delay_ms":1}}]}`,
+		`{"rules":[{"operation":"kms:Sign","effect":{"delay_ms":1}}]}`,
+		`{"rules":[{"operation":"*","effect":{"error":"Nope"}}]}`,
+		`{"rules":[{"operation":"PutSnapshotBlock","effect":{"error":"RequestLimitExceeded"}}]}`,
+		`{"rules":[{"operation":"ec2:DescribeSnapshots","effect":{"error":"RequestThrottledException"}}]}`,
+		`{"rules":[{"operation":"ec2:CopySnapshot","effect":{"error":"THROTTLED"}}]}`,
+		`{"rules":[{"operation":"kms:Decrypt","effect":{"error":"ResourceNotFoundException"}}]}`,
+	} {
+		w := f.do(request("PUT", "/_test/behaviour", bad))
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"code":"VALIDATION_ERROR"`) {
+			t.Errorf("%s: got %d %s", bad, w.Code, w.Body)
+		}
+	}
+	check("GET", "", one) // what was refused has changed nothing
+	for _, preset := range []string{"aws-like", "hostile"} {
+		if w := f.do(request("PUT", "/_test/behaviour", `{"preset":"`+preset+`"}`)); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"preset":"`+preset+`"`) {
+			t.Errorf("%s: got %d %s", preset, w.Code, w.Body)
+		}
+	}
+	check("DELETE", "", none)
+	check("GET", "", none)
+	if w := f.do(request("POST", "/_test/behaviour", "{}")); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: got %d %s", w.Code, w.Body)
+	}
+	w := f.do(request("PUT", "/_test/behaviour", `{"preset":"hostile"}`, "Origin: https://elsewhere.example"))
+	if w.Code != http.StatusForbidden {
+		t.Errorf("a foreign origin: got %d %s", w.Code, w.Body)
+	}
+	check("GET", "", none)
+}
+
+// Each dialect tells an error in its own shape: what has a name with AWS, the
+// plain one in its own words.
+func TestBehaviourErrors(t *testing.T) {
+	f := newMisbehaving(t)
+	const list = "/snapshots/snap-0a/blocks"
+	signed := func() *http.Request { return sign(t, request("GET", list, ""), signing{}) }
+	query := func(action string) *http.Request {
+		return sign(t, request("POST", "/", "Version=1&Action="+action), signing{service: "ec2"})
+	}
+	for i, tt := range []struct {
+		rule    string
+		request *http.Request
+		status  int
+		body    string // a part of it
+	}{
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "RequestThrottledException"}`, signed(), 400, `"Reason":"RESOURCE_LEVEL_THROTTLE"`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "RequestThrottledException"}`, request("GET", list, ""), 429, `"code":"THROTTLED"`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "ResourceNotFoundException"}`, signed(), 404, `'snap-0a' does not exist`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "THROTTLED"}`, request("GET", list, ""), 429, `"code":"THROTTLED"`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "THROTTLED"}`, signed(), 200, `ebs served`},
+		{`"operation": "*", "effect": {"error": "RequestLimitExceeded"}`, query("DescribeSnapshots"), 503, `<Code>RequestLimitExceeded</Code>`},
+		{`"operation": "*", "effect": {"error": "RequestLimitExceeded"}`, signed(), 200, `ebs served`},
+		{`"operation": "ec2:DescribeSnapshots", "effect": {"error": "InvalidSnapshot.NotFound"}`, request("GET", "/snapshots/snap-0a", ""), 404, `"code":"NOT_FOUND"`},
+		{`"operation": "DeleteSnapshot", "effect": {"error": "Unavailable"}`, query("DeleteSnapshot"), 503, `<Code>Unavailable</Code>`},
+		{`"operation": "kms:Decrypt", "effect": {"error": "ThrottlingException"}`, sign(t, request("POST", "/", "{}", "X-Amz-Target: TrentService.Decrypt"), signing{service: "kms"}), 400, `"__type":"ThrottlingException"`},
+		{`"operation": "*", "account": "444455556666", "effect": {"error": "ThrottlingException"}`, signed(), 200, `ebs served`},
+		{`"operation": "*", "account": "` + testAccount + `", "effect": {"error": "ThrottlingException"}`, signed(), 400, `Rate exceeded`},
+	} {
+		f.rules(t, "{"+tt.rule+"}")
+		if w := f.do(tt.request); w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) {
+			t.Errorf("%d: %s: got %d %s, want %d %s", i, tt.rule, w.Code, w.Body, tt.status, tt.body)
+		}
+	}
+	if log := f.log.String(); !strings.Contains(log, "rule=1") || strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log does not say that it was a rule:\n%s", log)
+	}
+}
+
+// Nobody is let in, or told more, by a rule: who asks is known first.
+func TestBehaviourAfterAuthentication(t *testing.T) {
+	f := newMisbehaving(t)
+	f.rules(t, `{"operation": "*", "effect": {"error": "ThrottlingException"}}`)
+	w := f.do(sign(t, request("GET", "/snapshots/snap-0a/blocks", ""), signing{secret: "wrong"}))
+	if w.Code != http.StatusForbidden || f.struck(t) != "[0]" {
+		t.Errorf("got %d %s, struck %s", w.Code, w.Body, f.struck(t))
+	}
+}
+
+// A rule for a snapshot strikes what names it: in the path, as the first of two,
+// or in a form.
+func TestBehaviourSnapshot(t *testing.T) {
+	for i, tt := range []struct {
+		request *http.Request
+		struck  bool
+	}{
+		{request("GET", "/snapshots/snap-0a/blocks", ""), true},
+		{request("GET", "/snapshots/snap-0b/blocks", ""), false},
+		{request("GET", "/snapshots/snap-0b/changedblocks?firstSnapshotId=snap-0a", ""), true},
+		{request("DELETE", "/snapshots/snap-0a", ""), true},
+		{sign(t, request("POST", "/", "Action=DescribeSnapshots&SnapshotId.1=snap-0b&SnapshotId.2=snap-0a"), signing{service: "ec2"}), true},
+		{sign(t, request("POST", "/", "Action=DescribeSnapshots&SnapshotId.1=snap%2D0b"), signing{service: "ec2"}), false},
+		{sign(t, request("POST", "/", "Action=DescribeSnapshots&SnapshotId.1=snap-0aa"), signing{service: "ec2"}), false},
+	} {
+		f := newMisbehaving(t)
+		f.rules(t, `{"operation": "*", "snapshot": "snap-0a", "effect": {"error": "INTERNAL_ERROR"}}, {"operation": "*", "snapshot": "snap-0a", "effect": {"error": "InternalError"}}`)
+		f.do(tt.request)
+		if got := f.struck(t) != "[0 0]"; got != tt.struck {
+			t.Errorf("request %d: struck %v, want %v", i, got, tt.struck)
+		}
+	}
+}
+
+// What the service has to bring about reaches it with the caller.
+func TestBehaviourWhims(t *testing.T) {
+	f := newMisbehaving(t)
+	for effect, want := range map[string]snapshot.Whim{
+		`"ListSnapshotBlocks", "effect": {"page": "short"}`:      {Page: snapshot.ShortPage},
+		`"ListSnapshotBlocks", "effect": {"page": "empty"}`:      {Page: snapshot.EmptyPage},
+		`"ListSnapshotBlocks", "effect": {"token_life_s": 3}`:    {TokenLife: 3 * time.Second},
+		`"CompleteSnapshot", "effect": {"lag_ms": 1500}`:         {Lag: 1500 * time.Millisecond},
+		`"CompleteSnapshot", "effect": {"complete_as": "error"}`: {Fails: true},
+	} {
+		f.rules(t, `{"operation": `+effect+`}`)
+		r := request("GET", "/snapshots/snap-0a/blocks", "")
+		if strings.Contains(effect, "Complete") {
+			r = request("POST", "/snapshots/completion/snap-0a", "")
+		}
+		f.do(r)
+		if got := f.plain.caller.Whim; got == nil || *got != want {
+			t.Errorf("%s: got %+v, want %+v", effect, got, want)
+		}
+	}
+	f.do(request("DELETE", "/_test/behaviour", ""))
+	f.do(request("GET", "/snapshots/snap-0a/blocks", ""))
+	if got := f.plain.caller.Whim; got != nil {
+		t.Errorf("without rules: %+v", got)
+	}
+}
