@@ -53,11 +53,11 @@ fetch() {
   exit 1
 }
 
-# start_server serves a new folder and sets the environment as a user
+# start_server [FLAG...] serves a new folder and sets the environment as a user
 # does, so that clients find keys, region and address by themselves.
 start_server() {
   : >"$work/ready"
-  "$shale" serve --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/ready" 2>"$work/server.log" &
+  "$shale" serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@" >"$work/ready" 2>"$work/server.log" &
   server=$!
   for ((i = 0; i < 600; i++)); do
     grep -q ready "$work/ready" && break

@@ -1,10 +1,16 @@
 """Fixtures: servers and clients."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from harness import Server
+from harness import SHALE, Server
+
+# What shale_fixture needs, which people copy as it is.
+os.environ["SHALE_BIN"] = SHALE
+sys.path.append(str(Path(__file__).parents[2] / "shaletest"))
 
 
 @pytest.fixture(scope="session")
