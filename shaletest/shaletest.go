@@ -64,7 +64,7 @@ func Start(t testing.TB, flags ...string) *Server {
 		t.Fatal(err)
 	}
 	go func() {
-		s.process.Wait() //nolint:errcheck // it is in ProcessState
+		s.process.Wait() // it is in ProcessState
 		close(s.exited)
 	}()
 	t.Cleanup(s.stop)
@@ -141,11 +141,11 @@ func (s *Server) stop() {
 	if runtime.GOOS == "windows" {
 		interrupt = os.Kill
 	}
-	s.process.Process.Signal(interrupt) //nolint:errcheck // it may have ended by itself
+	s.process.Process.Signal(interrupt) // it may have ended by itself
 	select {
 	case <-s.exited:
 	case <-time.After(30 * time.Second):
-		s.process.Process.Kill() //nolint:errcheck // as above
+		s.process.Process.Kill() // as above
 		<-s.exited
 	}
 	if s.t.Failed() {

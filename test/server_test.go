@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "go build:", err)
 			return 1
 		}
-		os.Setenv("SHALE_BIN", program) //nolint:errcheck // for shaletest; the name has neither = nor NUL
+		os.Setenv("SHALE_BIN", program) // for shaletest
 		return m.Run()
 	}())
 }

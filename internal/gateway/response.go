@@ -72,7 +72,7 @@ func (w *response) hangUp(p []byte) {
 	n, err := w.ResponseWriter.Write(p[:len(p)/2])
 	w.n += int64(n)
 	if err == nil {
-		w.conn.Flush() //nolint:errcheck // then it is cut a little earlier
+		_ = w.conn.Flush() // or it is cut a little earlier
 	}
 	panic(http.ErrAbortHandler)
 }
