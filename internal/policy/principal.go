@@ -40,7 +40,7 @@ func (n *principals) to(p *Principal) grant {
 			found = toAccount
 		}
 	}
-	if n.anyone || found == toAccount && p.Kind == Account {
+	if n.anyone {
 		found = toOne
 	}
 	for _, name := range n.names {

@@ -216,7 +216,10 @@ func parseBoolean(s string) (value, ok bool) {
 // parsePrefix reads an address or a range of addresses.
 func parsePrefix(s string) (netip.Prefix, bool) {
 	if p, err := netip.ParsePrefix(s); err == nil {
-		return p.Masked(), true
+		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // addresses are compared as what they are in IPv4
+			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		}
+		return p, true
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
