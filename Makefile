@@ -51,7 +51,7 @@ fuzz: ## run every fuzz target for FUZZTIME each
 	@test/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built and installed here
-	rm -rf bin .tools .venv test/javascript/node_modules test/java/target
+	rm -rf bin .tools .venv test/javascript/node_modules test/oracle/node_modules test/java/target
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
