@@ -69,9 +69,9 @@ type Request struct {
 	// resource, and whether the request has it at all; no values are no key.
 	// Names are in lower case up to a slash: ebs:volumesize. After it stands what
 	// the policy says, aws:resourcetag/Team; in IAM, this is the tag of that key
-	// in whatever case, team too. It is only asked for keys that a policy names,
-	// and once for each. An error means that it cannot be known now, and decides
-	// nothing. nil if there are none.
+	// in whatever case, team too, and its own spelling if there are several. It is
+	// only asked for keys that a policy names, and once for each. An error means
+	// that it cannot be known now, and decides nothing. nil if there are none.
 	Keys func(key string) (values []string, ok bool, err error)
 }
 
