@@ -37,7 +37,7 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 			Detail: fmt.Sprintf("the credential should be scoped to the service %q", service),
 		}
 	}
-	if !slices.Contains(x.o.Regions, s.Region) && !(s.Region == globalRegion && isGlobal(service)) {
+	if !x.serves(s.Region, service) {
 		return snapshot.Caller{}, nil, x.wrongRegion()
 	}
 	x.asked.region = s.Region
@@ -60,7 +60,9 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 // SDKs that know so sign for it. Spec: ebs-direct §1.1.
 const globalRegion = "us-east-1"
 
-func isGlobal(service string) bool { return service == "iam" || service == "sts" }
+func (x *exchange) serves(region, service string) bool {
+	return slices.Contains(x.o.Regions, region) || region == globalRegion && (service == "iam" || service == "sts")
+}
 
 // known is the caller of a request that has shown who sent it.
 func (x *exchange) known(who *policy.Principal, region string) snapshot.Caller {

@@ -37,7 +37,7 @@ type Door interface {
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 }
 
-var sourceLine = regexp.MustCompile(`^(ebs-direct|ec2-snapshots) §\d.*: |^plain-json, .*: |^kms, .*: `)
+var sourceLine = regexp.MustCompile(`^(ebs-direct|ec2-snapshots) §\d.*: |^plain-json, .*: |^(kms|iam|sts), .*: `)
 
 // Run plays every script of the folder testdata against a door of its own.
 func Run(t *testing.T, newDoor func(*snapshot.Service) Door) {
