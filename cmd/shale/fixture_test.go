@@ -30,7 +30,7 @@ import (
 
 // makeFixture names the store that is made by this version, to be kept:
 //
-//	go test ./cmd/shale -run TestMakeFixture -make-fixture store-8
+//	go test ./cmd/shale -run TestMakeFixture -make-fixture store-9
 //
 // The name has the version of the catalog. Those that are there stay as they
 // are, for ever: they are what earlier versions have left on people's disks.
