@@ -2,8 +2,9 @@
 // block and map node is from the frames, and what each completed snapshot is
 // from its newest manifest. It writes to the new catalog and to nothing else.
 //
-// What no segment holds is lost: snapshots that were pending, access keys and
-// bearer tokens, client tokens, the settings of accounts.
+// What no segment holds is lost: snapshots that were pending, users and roles
+// with their policies, access keys and bearer tokens, client tokens, the settings
+// of accounts.
 package rebuild
 
 import (
