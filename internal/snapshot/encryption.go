@@ -32,12 +32,12 @@ type Keyring interface {
 // kms is the caller as the KMS sees it, who asks for the blocks of the snapshot,
 // or for none. Spec: ebs-direct §6.2.
 func (c Caller) kms(snapshotID string) kms.Caller {
-	return kms.Caller{Account: c.Account, Region: c.Region, By: c.By, Via: kms.ViaEC2, EBSID: snapshotID, Worker: c.worker}
+	return kms.Caller{Account: c.Account, Region: c.Region, By: c.By, Via: kms.ViaEC2, EBSID: snapshotID, Worker: c.Worker}
 }
 
 // worker is the account of a snapshot, for which the server goes on with what
 // the account was allowed when it asked.
-func (s *Snapshot) worker() Caller { return Caller{Account: s.Account, Region: s.Region, worker: true} }
+func (s *Snapshot) worker() Caller { return Caller{Account: s.Account, Region: s.Region, Worker: true} }
 
 // A use is what a caller wants a KMS key for. It decides how a refusal looks.
 // Spec: ebs-direct §6.2.

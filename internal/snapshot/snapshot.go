@@ -54,9 +54,9 @@ type Caller struct {
 	// By is who of the account asks; nil for the account itself, whom no policy
 	// binds.
 	By *policy.Subject
-	// worker says that nobody asks now: the server goes on with what the account
-	// was allowed when it asked.
-	worker bool
+	// Worker says that nobody asks now: the service goes on with what the account
+	// was allowed when it asked. Nobody but the service sets it.
+	Worker bool
 	// Whim is how a test wants this request to be answered; nil for as it ought
 	// to be.
 	Whim *Whim
