@@ -178,7 +178,7 @@ func TestTakeTogether(t *testing.T) {
 func TestManyBuckets(t *testing.T) {
 	q := quota.New(parse(t, "put-block-rate=50", "put-block-rate-per-snapshot=1"), newClock().Now)
 	taken := 0
-	for i := range 200_000 {
+	for i := range 40_000 {
 		q.Take(quota.PutRatePerSnapshot, "us-east-1", fmt.Sprintf("snap-%d", i))
 		if q.Take(quota.PutRate, "us-east-1", "a") {
 			taken++
