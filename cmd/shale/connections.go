@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"log/slog"
+	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,4 +32,24 @@ func connectionLimit(wanted int, log *slog.Logger) int {
 	}
 	log.Warn("fewer connections than --max-connections, because of the limit of open files (ulimit -n)", "connections", possible, "files", files.Cur)
 	return possible
+}
+
+// allowMemory raises the goal of the collector by what connections need, for as
+// long as there are thousands of them: else it would hardly pause. It returns when
+// ctx ends.
+func allowMemory(ctx context.Context, open func() int) {
+	const step, each = 1000, 16 << 10
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for allowed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if steps := open() / step; steps != allowed { // not each time: it stops the world
+			allowed = steps
+			debug.SetMemoryLimit(heapGoal + int64(steps)*step*each)
+		}
+	}
 }

@@ -348,6 +348,9 @@ func (c *serveCmd) notices() string {
 func (c *serveCmd) serve(ctx context.Context, l net.Listener, server *gateway.Server, ready func(), log *slog.Logger) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		go allowMemory(ctx, server.Open)
+	}
 	ready()
 	select {
 	case err := <-failed:

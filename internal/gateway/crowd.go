@@ -43,12 +43,14 @@ func newCrowd(most int, reg prometheus.Registerer) *crowd {
 	reg.MustRegister(c.made, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "shale_connections_open",
 		Help: "Connections that are open.",
-	}, func() float64 {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return float64(c.open)
-	}))
+	}, func() float64 { return float64(c.count()) }))
 	return c
+}
+
+func (w *crowd) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.open
 }
 
 // enter lets c in, if need be in the place of one that rests. It reports false

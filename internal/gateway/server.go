@@ -77,6 +77,9 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.http.Serve(listener{l, s.g, s.crowd, s.lounge})
 }
 
+// Open is how many connections are open.
+func (s *Server) Open() int { return s.crowd.count() }
+
 // Shutdown takes no more connections, closes those that are idle, and waits for
 // the others until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
