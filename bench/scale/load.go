@@ -76,7 +76,6 @@ type loader struct {
 	// of those of the long lineage, and the snapshots of that.
 	blocks, volumes, lineage []blockstore.Stored
 	days                     []day
-	number                   int64 // of the record entered last
 }
 
 // load makes a folder that a server has made into the world to be measured.
@@ -239,9 +238,6 @@ func (l *loader) enter(ctx context.Context) (err error) {
 	if err := db.Exec(`PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -100000`); err != nil {
 		return err
 	}
-	if l.number, err = lastNumber(db); err != nil {
-		return err
-	}
 	l.world.Bytes[0] = fileSize(catalogFile(l.dir))
 	for i, what := range []struct {
 		name string
@@ -261,31 +257,19 @@ func (l *loader) enter(ctx context.Context) (err error) {
 	return l.enterContainers(db)
 }
 
-func lastNumber(db *sqlite3.Conn) (int64, error) {
-	statement, _, err := db.Prepare(`SELECT last_number FROM reclaim`)
-	if err != nil {
-		return 0, err
-	}
-	statement.Step()
-	n := statement.ColumnInt64(0)
-	return n, statement.Close()
-}
-
-// enterRecords enters records, numbered after those that are there.
+// enterRecords enters records.
 func (l *loader) enterRecords(db *sqlite3.Conn, rows []blockstore.Stored) error {
 	for part := range slices.Chunk(rows, rowsAtOnce) {
 		slices.SortFunc(part, func(a, b blockstore.Stored) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-		err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		if err := insert(db, `INSERT INTO records (id, kind, container, pos, length, crc, codec) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			part, func(r *blockstore.Stored) []any {
 				at := &r.Location
-				l.number++
-				return []any{r.ID[:], int64(r.Kind), int64(at.Container), at.Offset, int64(at.Length), int64(at.CRC), int64(at.Codec), l.number}
-			})
-		if err != nil {
+				return []any{r.ID[:], int64(r.Kind), int64(at.Container), at.Offset, int64(at.Length), int64(at.CRC), int64(at.Codec)}
+			}); err != nil {
 			return err
 		}
 	}
-	return db.Exec(fmt.Sprintf(`UPDATE reclaim SET last_number = %d`, l.number))
+	return nil
 }
 
 func (l *loader) enterContainers(db *sqlite3.Conn) error {

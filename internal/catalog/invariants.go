@@ -37,11 +37,9 @@ var invariants = []invariant{
 			OR domain <> 0 AND (kind <> 1 OR nonce IS NULL OR length(nonce) <> 12 OR sealed IS NULL OR length(sealed) <> 60)`},
 	{7, `SELECT 'the row of a record is in no container, or goes on behind the committed length of its own', id FROM records r
 		WHERE NOT EXISTS (SELECT 1 FROM containers c WHERE c.id = r.container AND r.pos + r.length <= c.length)`},
-	{19, `SELECT 'the row of a record has a number, a generation or a condemnation that none can have', id FROM records r
-		WHERE number < 1 OR number > (SELECT last_number FROM reclaim) OR generation < 0 OR generation > (SELECT generation FROM reclaim)
+	{19, `SELECT 'the row of a record has a generation or a condemnation that none can have', id FROM records r
+		WHERE generation < 0 OR generation > (SELECT generation FROM reclaim)
 			OR condemned < 0 OR condemned > (SELECT generation FROM reclaim) OR condemned <> 0 AND condemned <= generation`},
-	{19, `SELECT 'another record has its number', r.id FROM (SELECT number FROM records GROUP BY number HAVING count(*) > 1) n
-		JOIN records r ON r.number = n.number`},
 	{19, `SELECT 'segment ' || CAST(id AS TEXT) || ' is to be removed, and has records, or is the last', NULL FROM containers c
 		WHERE dropped NOT IN (0, 1) OR dropped = 1
 			AND (EXISTS (SELECT 1 FROM records r WHERE r.container = c.id) OR id = (SELECT max(id) FROM containers))`},

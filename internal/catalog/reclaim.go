@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,14 +27,17 @@ func (c *Catalog) OpenGeneration(ctx context.Context) (g reclaim.Generation, err
 // held are the roots that keep what is below them. Those of open snapshots and
 // of copies are their parents', whose own rows may be gone; what was written to
 // them are rows of pending. Of the recycle bin things come back; and so would,
-// without the catalog, what was deleted, until a manifest says so.
-const held = `SELECT root FROM snapshots WHERE state IN (3, 7) AND root IS NOT NULL
-	UNION SELECT base FROM snapshots WHERE state IN (1, 2, 6) AND base IS NOT NULL
-	UNION SELECT root FROM snapshots WHERE state IN (1, 2, 6) AND root IS NOT NULL
-	UNION SELECT s.root FROM snapshots s JOIN manifests_due d ON d.snapshot = s.id WHERE s.state IN (4, 5) AND s.root IS NOT NULL`
+// without the catalog, what was deleted, until a manifest says so. A lineage's
+// follow one another by age, as each has most of what the one before it has.
+const held = `SELECT root FROM (
+	SELECT lineage, key, root FROM snapshots WHERE state IN (3, 7)
+	UNION ALL SELECT lineage, key, base FROM snapshots WHERE state IN (1, 2, 6)
+	UNION ALL SELECT lineage, key, root FROM snapshots WHERE state IN (1, 2, 6)
+	UNION ALL SELECT s.lineage, s.key, s.root FROM snapshots s JOIN manifests_due d ON d.snapshot = s.id WHERE s.state IN (4, 5)
+	) AS kept WHERE root IS NOT NULL ORDER BY lineage, key`
 
 // Held implements reclaim.Catalog.
-func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID, error) {
+func (c *Catalog) Held(ctx context.Context, mark func(id block.ID)) (roots []block.ID, err error) {
 	// One transaction, that sees one moment: a child that is made of a parent
 	// that is deleted has either the one root or the other.
 	tx, err := c.reader.BeginTx(ctx, c.db.oneMoment())
@@ -45,93 +47,53 @@ func (c *Catalog) Held(ctx context.Context, mark func(number int64)) ([]block.ID
 	defer func() { _ = tx.Rollback() }() // nothing was changed
 	// In PostgreSQL each query sees a moment of its own. Rows before roots: a
 	// snapshot that is completed in between is seen with one of them at least.
-	for _, query := range []string{
-		`SELECT r.number FROM pending p JOIN records r ON r.id = p.id`,
-		`SELECT r.number FROM manifests m JOIN records r ON r.id = m.record`,
+	// The roots with one query: a child that is made of a parent that is deleted
+	// has either the one root or the other.
+	for _, list := range []struct {
+		query string
+		each  func(block.ID)
+	}{
+		{`SELECT id FROM pending`, mark},
+		{`SELECT record FROM manifests`, mark},
+		{held, func(root block.ID) { roots = append(roots, root) }},
 	} {
-		if err := eachNumber(ctx, tx, query, mark); err != nil {
+		if err := eachID(ctx, tx, list.query, list.each); err != nil {
 			return nil, fmt.Errorf("list what is held: %w", err)
 		}
 	}
-	// One query: a child that is made of a parent that is deleted has either the
-	// one root or the other.
-	ids, err := queryIDs(ctx, tx, held)
-	if err != nil {
-		return nil, fmt.Errorf("list roots: %w", err)
-	}
-	return ids, nil
+	return roots, nil
 }
 
-func queryIDs(ctx context.Context, tx *sql.Tx, query string) ([]block.ID, error) {
-	rows, err := tx.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var ids []block.ID
-	for rows.Next() {
-		var b []byte
-		if err := rows.Scan(&b); err != nil {
-			return nil, err
-		}
-		id, err := nullableID(b)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
-}
-
-func eachNumber(ctx context.Context, tx *sql.Tx, query string, mark func(int64)) error {
+func eachID(ctx context.Context, tx *sql.Tx, query string, each func(block.ID)) error {
 	rows, err := tx.QueryContext(ctx, query)
 	if err != nil {
 		return err
 	}
-	return scanNumbers(rows, mark)
-}
-
-// Number implements reclaim.Catalog.
-func (c *Catalog) Number(ctx context.Context, id block.ID) (n int64, found bool, err error) {
-	err = c.stmt.number.QueryRowContext(ctx, id[:]).Scan(&n)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, false, nil
-	}
-	if err != nil {
-		return 0, false, fmt.Errorf("look up record %v: %w", id, err)
-	}
-	return n, true, nil
-}
-
-// Numbers implements reclaim.Catalog.
-func (c *Catalog) Numbers(ctx context.Context, ids []block.ID, each func(int64)) error {
-	for args := range chunks(ids) {
-		rows, err := c.stmt.numbers.QueryContext(ctx, args...)
-		if err == nil {
-			err = scanNumbers(rows, each)
-		}
-		if err != nil {
-			return fmt.Errorf("look up records: %w", err)
-		}
-	}
-	return nil
-}
-
-func scanNumbers(rows *sql.Rows, each func(int64)) error {
 	defer rows.Close()
 	for rows.Next() {
-		var n int64
-		if err := rows.Scan(&n); err != nil {
+		var id sql.RawBytes
+		if err := rows.Scan(&id); err != nil {
 			return err
 		}
-		each(n)
+		if len(id) != len(block.ID{}) {
+			return fmt.Errorf("an id of %d bytes", len(id))
+		}
+		each(block.ID(id))
 	}
 	return rows.Err()
 }
 
+// Records implements reclaim.Catalog.
+func (c *Catalog) Records(ctx context.Context) (n int64, err error) {
+	if err := c.reader.QueryRowContext(ctx, `SELECT count(*) FROM records`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count records: %w", err)
+	}
+	return n, nil
+}
+
 // Candidates implements reclaim.Catalog.
 func (c *Catalog) Candidates(ctx context.Context, after block.ID, limit int) ([]reclaim.Candidate, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT id, number, container, length, generation, condemned FROM records
+	rows, err := c.reader.QueryContext(ctx, `SELECT id, container, length, generation, condemned FROM records
 		WHERE id > ? ORDER BY id LIMIT ?`, after[:], limit)
 	if err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
@@ -141,7 +103,7 @@ func (c *Catalog) Candidates(ctx context.Context, after block.ID, limit int) ([]
 	for rows.Next() {
 		var r reclaim.Candidate
 		var id sql.RawBytes
-		if err := rows.Scan(&id, &r.Number, &r.Container, &r.Length, &r.Generation, &r.Condemned); err != nil {
+		if err := rows.Scan(&id, &r.Container, &r.Length, &r.Generation, &r.Condemned); err != nil {
 			return nil, fmt.Errorf("list records: %w", err)
 		}
 		if len(id) != len(r.ID) {

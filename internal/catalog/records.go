@@ -62,18 +62,12 @@ func (c *Catalog) Commit(ctx context.Context, b *blockstore.Commit) ([]error, er
 			}
 		}
 		if len(b.Stored) > 0 {
-			var number int64 // of the first of them
-			if err := tx.QueryRowContext(ctx, `UPDATE reclaim SET last_number = last_number + ? RETURNING last_number`, len(b.Stored)).
-				Scan(&number); err != nil {
-				return fmt.Errorf("number records: %w", err)
-			}
-			number -= int64(len(b.Stored)) - 1
 			rows := make([][]any, len(b.Stored))
 			for i := range b.Stored {
 				s := &b.Stored[i]
 				l := &s.Location
 				domain, cipher, nonce, digest := sealingValues(l.Sealing)
-				rows[i] = []any{s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec, domain, cipher, nonce, digest, number + int64(i)}
+				rows[i] = []any{s.ID[:], s.Kind, l.Container, l.Offset, l.Length, int64(l.CRC), l.Codec, domain, cipher, nonce, digest}
 			}
 			put, err := c.db.execAll(ctx, tx.StmtContext(ctx, c.stmt.putRecord), rows)
 			if err != nil {

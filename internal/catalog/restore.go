@@ -57,21 +57,11 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// Containers adds containers with their committed lengths, once all records
-// are there, and numbers those.
+// Containers adds containers with their committed lengths.
 func (r Restorer) Containers(ctx context.Context, lengths map[blockstore.ContainerID]int64) error {
 	return r.update(ctx, "containers", func(tx *sql.Tx) error {
 		for c, length := range lengths {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO containers (id, length) VALUES (?, ?)`, c, length); err != nil {
-				return err
-			}
-		}
-		for _, query := range []string{
-			`UPDATE records SET number = n.number
-				FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM records) AS n WHERE n.id = records.id`,
-			`UPDATE reclaim SET last_number = (SELECT count(*) FROM records)`,
-		} {
-			if _, err := tx.ExecContext(ctx, query); err != nil {
 				return err
 			}
 		}

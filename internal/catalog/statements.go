@@ -13,7 +13,7 @@ type statements struct {
 	// of the writer
 	putContainer, putRecord, moveRecord, renew, touch, putPending, putHit *sql.Stmt
 	// of the readers
-	locate, locateNodes, record, number, numbers, snapshotByID, access *sql.Stmt
+	locate, locateNodes, record, snapshotByID, access *sql.Stmt
 }
 
 const snapshotColumns = `key, id, account, region, state, message, parent_id, lineage, description, volume_gib,
@@ -30,8 +30,8 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 			ON CONFLICT (id) DO UPDATE SET length = excluded.length`},
 		// The first location of an id stays, unless it is known to be bad or
 		// about to be removed.
-		{&s.putRecord, writer, `INSERT INTO records (id, kind, container, pos, length, crc, codec, domain, cipher, nonce, sealed, number, generation)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM reclaim))
+		{&s.putRecord, writer, `INSERT INTO records (id, kind, container, pos, length, crc, codec, domain, cipher, nonce, sealed, generation)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM reclaim))
 			ON CONFLICT (id) DO UPDATE SET container = excluded.container, pos = excluded.pos, length = excluded.length,
 				crc = excluded.crc, codec = excluded.codec, domain = excluded.domain, cipher = excluded.cipher,
 				nonce = excluded.nonce, sealed = excluded.sealed, damaged = 0, generation = excluded.generation, condemned = 0
@@ -52,8 +52,6 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 			ON CONFLICT (snapshot, idx) DO UPDATE SET id = excluded.id`},
 		{&s.locate, reader, `SELECT container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed FROM records WHERE id = ?`},
 		{&s.record, reader, `SELECT ` + storedColumns + ` FROM records WHERE id = ?`},
-		{&s.number, reader, `SELECT number FROM records WHERE id = ?`},
-		{&s.numbers, reader, `SELECT number FROM records WHERE ` + manyIDs},
 		{&s.locateNodes, reader, locateNodes},
 		{&s.snapshotByID, reader, `SELECT ` + snapshotColumns + ` FROM snapshots WHERE id = ?`},
 		{&s.access, reader, accessQuery},
@@ -70,7 +68,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range []*sql.Stmt{
-		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.putHit, s.locate, s.locateNodes, s.record, s.number, s.numbers, s.snapshotByID, s.access,
+		s.putContainer, s.putRecord, s.moveRecord, s.renew, s.touch, s.putPending, s.putHit, s.locate, s.locateNodes, s.record, s.snapshotByID, s.access,
 	} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shale/internal/block"
 	"shale/internal/catalog"
 	"shale/internal/snapshot"
 )
@@ -24,7 +25,7 @@ func TestStatsOfAnEmptyStore(t *testing.T) {
 		if err := c.Sizes(t.Context(), func(catalog.Size) error { return nil }); err != nil {
 			t.Error(err)
 		}
-		if roots, err := c.Held(t.Context(), func(int64) {}); err != nil || len(roots) > 0 {
+		if roots, err := c.Held(t.Context(), func(block.ID) {}); err != nil || len(roots) > 0 {
 			t.Errorf("Held: got %v, %v, want nothing", roots, err)
 		}
 	})

@@ -21,13 +21,11 @@ package reclaim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"shale/internal/block"
-	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 )
 
@@ -37,7 +35,6 @@ type Generation int64
 // A Candidate is a record as the sweep sees it.
 type Candidate struct {
 	ID         block.ID
-	Number     int64 // of its bit
 	Container  blockstore.ContainerID
 	Length     int64 // stored, bytes
 	Generation Generation
@@ -63,15 +60,13 @@ type Catalog interface {
 	// OpenGeneration opens the next generation. Whatever is named after its
 	// return is at least of that.
 	OpenGeneration(ctx context.Context) (Generation, error)
-	// Held gives the roots of all maps that must be kept, and tells mark the
-	// numbers of all records that are kept by themselves: written blocks of open
-	// snapshots, and manifests. It misses nothing that was held before the call
-	// and is held after it.
-	Held(ctx context.Context, mark func(number int64)) ([]block.ID, error)
-	// Number gives the number of a record.
-	Number(ctx context.Context, id block.ID) (n int64, found bool, err error)
-	// Numbers tells each the numbers of those of the records that there are.
-	Numbers(ctx context.Context, ids []block.ID, each func(int64)) error
+	// Held gives the roots of all maps that must be kept, those that have much in
+	// common one after the other, and tells mark the ids of all records that are
+	// kept by themselves: written blocks of open snapshots, and manifests. It
+	// misses nothing that was held before the call and is held after it.
+	Held(ctx context.Context, mark func(id block.ID)) ([]block.ID, error)
+	// Records counts the records.
+	Records(ctx context.Context) (int64, error)
 	// Candidates gives up to limit records with ids above after, in order.
 	Candidates(ctx context.Context, after block.ID, limit int) ([]Candidate, error)
 	// CarryOut carries out a sentence as far as it still fits: it condemns what is
@@ -304,7 +299,7 @@ func (c *Collector) Survey(ctx context.Context) (Report, error) {
 type cycle struct {
 	*Collector
 	generation Generation
-	marks      marks
+	marks      *marks
 	left       map[blockstore.ContainerID]rest // after the sweep
 	last       blockstore.ContainerID          // the newest one then
 	survey     bool                            // what is not in use is as good as gone
@@ -338,29 +333,6 @@ func (c *Collector) Begin(ctx context.Context) (*cycle, error) {
 // Barrier waits until nobody holds records from before the generation that
 // nothing names yet.
 func (y *cycle) Barrier(ctx context.Context) error { return y.store.Barrier(ctx) }
-
-// Mark marks every record that can be reached. One map that cannot be read
-// ends the cycle: what is below the damage would be taken for garbage.
-func (y *cycle) Mark(ctx context.Context) error {
-	roots, err := y.catalog.Held(ctx, y.marks.set)
-	if err != nil {
-		return err
-	}
-	// In this order: what is not held any more was pinned before, if at all.
-	for _, root := range append(roots, y.store.Pinned()...) {
-		if err := blockmap.Reach(ctx, y.store.Scan(), root, func(id block.ID) (bool, error) {
-			n, found, err := y.catalog.Number(ctx, id)
-			// Of a node that is missing Reach says so. One without a number has no
-			// mark of its own.
-			return (!found || n == 0 || !y.marks.has(n)) && err == nil, err
-		}, func(ids ...block.ID) error {
-			return y.catalog.Numbers(ctx, ids, y.marks.set)
-		}); err != nil {
-			return fmt.Errorf("mark what is in use: %w; nothing is reclaimed until it can be read", err)
-		}
-	}
-	return nil
-}
 
 // Sweep condemns what is not in use, and removes what was condemned by an
 // earlier cycle and is still not.
@@ -410,7 +382,7 @@ func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error
 
 // decide adds what is to be done with a record to the sentence.
 func (y *cycle) decide(r *Candidate, s *Sentence) {
-	marked := r.Number == 0 || y.marks.has(r.Number)
+	marked := y.marks.has(r.ID)
 	switch {
 	case marked && r.Condemned != 0:
 		s.Pardon = append(s.Pardon, *r)

@@ -531,10 +531,7 @@ func (img *image) heal(ctx context.Context, s *started, r *scrub.Report) bool {
 // replaced reports whether a record is a manifest of which there is a newer one.
 func (img *image) replaced(ctx context.Context, s *started, f *scrub.Finding) bool {
 	held := false
-	number, found, err := s.catalog.Number(ctx, f.ID)
-	if err == nil && found {
-		_, err = s.catalog.Held(ctx, func(n int64) { held = held || n == number })
-	}
+	_, err := s.catalog.Held(ctx, func(id block.ID) { held = held || id == f.ID })
 	return err == nil && f.Kind == blockstore.KindManifest && !held
 }
 

@@ -174,7 +174,7 @@ func (c stops) OpenGeneration(ctx context.Context) (reclaim.Generation, error) {
 	return c.Catalog.OpenGeneration(ctx)
 }
 
-func (c stops) Held(ctx context.Context, mark func(int64)) ([]block.ID, error) {
+func (c stops) Held(ctx context.Context, mark func(block.ID)) ([]block.ID, error) {
 	defer c.around(ctx, "held")()
 	return c.Catalog.Held(ctx, mark)
 }

@@ -102,8 +102,8 @@ func (w *world) empty() error {
 	if err := w.reclaimAll(ctx); err != nil {
 		return err
 	}
-	manifests := map[int64]bool{} // what says that it is deleted stays
-	if _, err := w.node.catalog.Held(ctx, func(n int64) { manifests[n] = true }); err != nil {
+	manifests := map[block.ID]bool{} // what says that it is deleted stays
+	if _, err := w.node.catalog.Held(ctx, func(id block.ID) { manifests[id] = true }); err != nil {
 		return err
 	}
 	if left, err := w.node.catalog.Candidates(ctx, block.ID{}, 1<<20); err != nil || len(left) != len(manifests) {
@@ -114,8 +114,8 @@ func (w *world) empty() error {
 
 // live compares what is stored with what is referred to, and with the model.
 func (w *world) live(ctx context.Context) error {
-	manifests := map[int64]bool{} // by number; nothing else is held by itself now
-	roots, err := w.node.catalog.Held(ctx, func(n int64) { manifests[n] = true })
+	manifests := map[block.ID]bool{} // nothing else is held by itself now
+	roots, err := w.node.catalog.Held(ctx, func(id block.ID) { manifests[id] = true })
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (w *world) live(ctx context.Context) error {
 		return err
 	}
 	for _, rec := range records {
-		if !blocks[rec.ID] && !r.ids[rec.ID] && !manifests[rec.Number] {
+		if !blocks[rec.ID] && !r.ids[rec.ID] && !manifests[rec.ID] {
 			return fmt.Errorf("record %v is kept for nothing", rec.ID)
 		}
 	}
