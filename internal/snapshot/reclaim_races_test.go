@@ -283,13 +283,24 @@ func TestRaceUnreadableNode(t *testing.T) {
 	f.cycle()
 	f.holds(second, other)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	y := f.begin()
-	cancel() // a listing that fails
-	if err := y.Mark(ctx); err == nil {
-		t.Fatal("Mark without having listed anything")
+	broken := unlisting{f.Catalog, errors.New("broken")}
+	y, err := reclaim.New(reclaim.Options{Catalog: broken, Store: f.Store, Now: f.Clock.Now}).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := y.Mark(t.Context()); !errors.Is(err, broken.err) {
+		t.Fatalf("Mark without having listed anything: got %v", err)
 	}
 }
+
+// An unlisting catalog cannot list what is held.
+type unlisting struct {
+	*catalog.Catalog
+	err error
+}
+
+// Held implements reclaim.Catalog.
+func (u unlisting) Held(context.Context, func(block.ID)) ([]block.ID, error) { return nil, u.err }
 
 // A removal that arrives ten minutes late, after restarts and new writes, hits
 // a number that nothing uses any more. Guard: "id < (SELECT max(id) …" in
