@@ -43,6 +43,15 @@ func TestRemote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// There it is the account that asks; what a user of it may is judged here.
+	for policy, ok := range map[string]bool{snapshottest.Allow("kms:GenerateDataKey"): true, snapshottest.Allow("kms:Encrypt"): false} {
+		u := caller
+		u.By = snapshottest.User(t, snapshottest.Caller, "uma", policy).By
+		_, err := remote.Key(t.Context(), u, m.ARN, kms.GenerateDataKey)
+		if e, refused := errors.AsType[*kms.Error](err); ok && err != nil || !ok && (!refused || e.Code != kms.AccessDenied) {
+			t.Errorf("%s: got %v", policy, err)
+		}
+	}
 	context := map[string]string{"aws:ebs:id": "vol-1"}
 	d, err := remote.GenerateDataKey(t.Context(), caller, m.ARN, context)
 	if err != nil {
