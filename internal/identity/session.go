@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math"
 	"strings"
 	"time"
 )
@@ -134,6 +135,9 @@ func (c *claims) encode() ([]byte, error) {
 	b = appendSeconds(b, c.expires)
 	b = append(b, c.account...)
 	for _, s := range []string{c.entity, c.name} {
+		if len(s) > math.MaxUint8 {
+			return nil, errors.New("a name in a session token has more than 255 bytes")
+		}
 		b = append(b, byte(len(s)))
 		b = append(b, s...)
 	}
@@ -156,7 +160,8 @@ func decodeClaims(b []byte) (claims, bool) {
 		if len(b) == 0 || len(b) <= int(b[0]) {
 			return claims{}, false
 		}
-		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
+		end := 1 + int(b[0])
+		*s, b = string(b[1:end]), b[end:]
 	}
 	var policy strings.Builder
 	for _, r := range b {
