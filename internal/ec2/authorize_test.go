@@ -24,7 +24,7 @@ func TestEveryActionIsJudged(t *testing.T) {
 	env := snapshottest.New(t)
 	env.BinTime = time.Hour
 	env.Restart(t)
-	door := ec2.New(env.Service)
+	door := ec2.New(env.Service, []string{snapshottest.Region})
 	made := func() string {
 		if err := env.Service.SetEncryptionByDefault(t.Context(), snapshottest.Caller, false); err != nil {
 			t.Fatal(err) // an action before may have switched it on
@@ -104,7 +104,7 @@ func TestEveryActionIsJudged(t *testing.T) {
 // Of two operations who may is told before whether the ID is one.
 // Spec: ec2-snapshots §1.5.
 func TestAttributesAreJudgedFirst(t *testing.T) {
-	door := ec2.New(snapshottest.New(t).Service)
+	door := ec2.New(snapshottest.New(t).Service, []string{snapshottest.Region})
 	for _, action := range []string{"DescribeSnapshotAttribute", "ResetSnapshotAttribute", "ModifySnapshotAttribute"} {
 		for id, want := range map[string]string{"snap-x": "InvalidSnapshotID.Malformed", "snap-0123456789abcdef0": "InvalidSnapshot.NotFound"} {
 			for name, c := range map[string]snapshot.Caller{

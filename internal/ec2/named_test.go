@@ -11,7 +11,7 @@ import (
 // Every error of the specification can be asked for by its name.
 // Spec: ec2-snapshots §1.3.
 func TestNamed(t *testing.T) {
-	h := ec2.New(nil)
+	h := ec2.New(nil, nil)
 	for name, status := range map[string]int{
 		"DryRunOperation":                       412,
 		"UnauthorizedOperation":                 403,

@@ -23,7 +23,7 @@ func newMisbehaving(t *testing.T) *fixture {
 	return newFixture(t, func(o *gateway.Options) {
 		o.TestControls, o.Anonymous = &clock{}, testAccount
 		o.EBS = teller{o.EBS.(*door), ebs.New(nil)}
-		o.EC2 = teller{o.EC2.(*door), ec2.New(nil)}
+		o.EC2 = teller{o.EC2.(*door), ec2.New(nil, nil)}
 		o.Plain = teller{o.Plain.(*door), plain.New(nil)}
 		o.KMS = teller{&door{name: "kms"}, trent.New(nil)}
 	})

@@ -212,7 +212,9 @@ func (m *keeper) Unlock(t *rapid.T) {
 
 func (m *keeper) Delete(t *rapid.T) {
 	s := m.pick(t)
-	m.mark = m.now() // in the transaction, whatever comes of it
+	if s.there() {
+		m.mark = m.now() // in the transaction, whatever comes of it
+	}
 	m.tick()
 	want := never
 	switch {
