@@ -126,7 +126,7 @@ func TestLongHeaders(t *testing.T) {
 	}
 	served := 0
 	for _, c := range floods {
-		io.WriteString(c, "\r\n") //nolint:errcheck // it may have been refused and closed
+		io.WriteString(c, "\r\n") // it may have been refused and closed
 		status, body, _ := c.answer()
 		if status == http.StatusOK {
 			served++
