@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,13 +12,15 @@ import (
 )
 
 // A signer writes the head of HTTP/1.1 requests, signed with SigV4 by one
-// access key for one region. It is safe for concurrent use.
+// access key for one region, or by one session. It is safe for concurrent use.
 // Spec: ebs-direct §2.1.
 type signer struct {
 	host      string // host:port, as in the Host header
 	accessKey string
 	secretKey string
 	region    string
+	service   string // "ebs" if it is empty
+	token     string // of a session; empty for none
 }
 
 const (
@@ -45,6 +48,9 @@ func (s *signer) head(r requestHead) []byte {
 	now := time.Now().UTC().Format(amzDate)
 	day := now[:8]
 	signed := append([]header{{"host", s.host}, {"x-amz-date", now}}, r.headers...)
+	if s.token != "" {
+		signed = append(signed, header{"x-amz-security-token", s.token})
+	}
 	slices.SortFunc(signed, func(a, b header) int { return strings.Compare(a.name, b.name) })
 
 	var canonical, names, out strings.Builder
@@ -64,11 +70,12 @@ func (s *signer) head(r requestHead) []byte {
 	}
 	canonical.WriteString("\n" + names.String() + "\n" + r.payloadHash)
 
-	scope := day + "/" + s.region + "/ebs/aws4_request"
+	service := cmp.Or(s.service, "ebs")
+	scope := day + "/" + s.region + "/" + service + "/aws4_request"
 	sum := sha256.Sum256([]byte(canonical.String()))
 	toSign := "AWS4-HMAC-SHA256\n" + now + "\n" + scope + "\n" + hex.EncodeToString(sum[:])
 	key := []byte("AWS4" + s.secretKey)
-	for _, part := range []string{day, s.region, "ebs", "aws4_request", toSign} {
+	for _, part := range []string{day, s.region, service, "aws4_request", toSign} {
 		key = mac(key, part)
 	}
 	out.WriteString("authorization: AWS4-HMAC-SHA256 Credential=" + s.accessKey + "/" + scope +
