@@ -4,18 +4,44 @@ import (
 	"bytes"
 	"encoding/xml"
 	"io"
+	"net/url"
 	"strings"
+	"time"
 )
 
-// typed are the elements of answers that are numbers or booleans; of all others
-// the text is shown, for a tag may have any.
-var typed = map[string]bool{
-	"return": true, "encrypted": true, "ebsEncryptionByDefault": true,
-	"volumeSize": true, "lockDuration": true, "coolOffPeriod": true,
+// leaves says how the text of an element is shown; of all others it is shown as
+// it is, for a tag may have any.
+var leaves = map[string]func(text string) any{
+	"return": Typed, "encrypted": Typed, "ebsEncryptionByDefault": Typed,
+	"volumeSize": Typed, "lockDuration": Typed, "coolOffPeriod": Typed,
+	"maxSessionDuration": Typed, "packedPolicySize": Typed,
+	"kmsKeyId":   func(string) any { return Hidden },
+	"createDate": date, "expiration": date,
+	"assumeRolePolicyDocument": unescaped,
 }
 
-// concealed are the elements of answers whose text is not shown.
-var concealed = map[string]bool{"kmsKeyId": true, "secretAccessKey": true, "sessionToken": true}
+// withheld are the elements that are left out: CloudTrail does not even say that
+// they were there.
+var withheld = map[string]bool{"secretAccessKey": true, "sessionToken": true}
+
+// date shows a time as those of answers in JSON are.
+func date(text string) any {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return text
+	}
+	return Date(t)
+}
+
+// unescaped shows a policy as it was before it was percent-encoded, in which no
+// ARN of a key would be found.
+func unescaped(text string) any {
+	policy, err := url.PathUnescape(text)
+	if err != nil {
+		return text
+	}
+	return policy
+}
 
 // Elements returns the elements of an answer in XML as CloudTrail has those of
 // the Query protocol: lists of <item> are {"items":[…]}, lists of <member> are
@@ -49,6 +75,9 @@ func children(d *xml.Decoder, depth int) any {
 		case xml.StartElement:
 			name := LowerFirst(token.Name.Local)
 			child := children(d, depth+1)
+			if withheld[name] {
+				continue
+			}
 			if content, ok := child.(string); ok {
 				child = leaf(name, content)
 			}
@@ -78,11 +107,8 @@ func children(d *xml.Decoder, depth int) any {
 }
 
 func leaf(name, text string) any {
-	switch {
-	case concealed[name]:
-		return Hidden
-	case typed[name]:
-		return Typed(text)
+	if show := leaves[name]; show != nil {
+		return show(text)
 	}
 	return text
 }

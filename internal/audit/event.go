@@ -44,7 +44,7 @@ type Identity struct {
 }
 
 type sessionContext struct {
-	SessionIssuer sessionIssuer     `json:"sessionIssuer"`
+	SessionIssuer *sessionIssuer    `json:"sessionIssuer,omitzero"` // of a role's
 	Attributes    sessionAttributes `json:"attributes"`
 }
 
@@ -58,6 +58,7 @@ type sessionIssuer struct {
 
 // Nobody here has a second factor.
 type sessionAttributes struct {
+	CreationDate     string `json:"creationDate,omitzero"`
 	MFAAuthenticated string `json:"mfaAuthenticated"`
 }
 
@@ -68,22 +69,29 @@ func IdentityOf(by *policy.Principal, accessKey string) Identity {
 	case policy.User:
 		id.Type, id.UserName = "IAMUser", by.Name
 	case policy.AssumedRole:
-		id.Type, id.SessionContext = "AssumedRole", &sessionContext{roleOf(by), sessionAttributes{"false"}}
+		id.Type = "AssumedRole"
 	default:
 		id.Type = "Root"
+	}
+	if !by.Issued.IsZero() {
+		id.SessionContext = &sessionContext{roleOf(by), sessionAttributes{by.Issued.UTC().Format(timeForm), "false"}}
 	}
 	return id
 }
 
-// roleOf derives the role from the session's ARN,
-// arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION, and from its ID, ROLE:SESSION.
-func roleOf(session *policy.Principal) sessionIssuer {
-	_, role, _ := strings.Cut(session.ARN, ":assumed-role/")
-	role, _, _ = strings.Cut(role, "/")
+// timeForm is that of all times but those in answers.
+const timeForm = "2006-01-02T15:04:05Z"
+
+// roleOf describes the role of a session, whose ID is ROLE:SESSION; nil if it is
+// a session of a user.
+func roleOf(session *policy.Principal) *sessionIssuer {
+	if session.Kind != policy.AssumedRole {
+		return nil
+	}
 	id, _, _ := strings.Cut(session.ID, ":")
-	return sessionIssuer{
-		Type: "Role", PrincipalID: id, AccountID: session.Account, UserName: role,
-		ARN: "arn:aws:iam::" + session.Account + ":role/" + role,
+	return &sessionIssuer{
+		Type: "Role", PrincipalID: id, ARN: session.Role, AccountID: session.Account,
+		UserName: session.Role[strings.LastIndexByte(session.Role, '/')+1:],
 	}
 }
 
@@ -153,7 +161,7 @@ var options = json.JoinOptions(json.Deterministic(true), jsontext.AllowInvalidUT
 func (e *Event) encode() ([]byte, error) {
 	r := e.Record
 	l := line{
-		EventVersion: "1.11", UserIdentity: e.Identity, EventTime: e.Time.UTC().Format("2006-01-02T15:04:05Z"),
+		EventVersion: "1.11", UserIdentity: e.Identity, EventTime: e.Time.UTC().Format(timeForm),
 		EventSource: e.Call.Source, EventName: e.Call.Name, AWSRegion: e.Region,
 		SourceIPAddress: e.SourceIP, UserAgent: cut(e.UserAgent, maxUserAgent),
 		ErrorCode: cut(r.code, maxCode), ErrorMessage: cut(r.text(), maxMessage), AdditionalEventData: r.Additional,

@@ -57,7 +57,10 @@ func TestLines(t *testing.T) {
 	user := &policy.Principal{Account: account, ARN: "arn:aws:iam::111122223333:user/ops/alice", ID: "AIDATESTALICE", Kind: policy.User, Name: "alice"}
 	session := &policy.Principal{
 		Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/backup/nightly", ID: "AROATESTBACKUP:nightly", Kind: policy.AssumedRole,
+		Role: "arn:aws:iam::111122223333:role/ops/backup", Issued: time.Date(2026, 9, 25, 13, 0, 0, 1, time.FixedZone("elsewhere", 7200)),
 	}
+	temporary := *user
+	temporary.Issued = session.Issued
 	var got []byte
 	add := func(op string, id audit.Identity, change func(*audit.Event), fill func(context.Context, *audit.Record)) {
 		t.Helper()
@@ -90,6 +93,7 @@ func TestLines(t *testing.T) {
 		r.Parameters = map[string]any{"keyId": keyARN, "policy": `{"Resource":["` + keyARN + `","arn:aws:kms:us-east-1:111122223333:*"]}`}
 		audit.Refused(ctx, "DisabledException", keyARN+" is disabled.")
 	})
+	add("DescribeSnapshot", audit.IdentityOf(&temporary, "ASIATEST"), nil, func(context.Context, *audit.Record) {})
 	add("ListSnapshots", audit.Anonymous(), nil, func(_ context.Context, r *audit.Record) { r.Add("operation", "ListSnapshots") })
 	add("iam:unknown", audit.Unproved("", "AKIATEST"), func(e *audit.Event) { e.Account, e.UserAgent = "", "" }, func(ctx context.Context, _ *audit.Record) {
 		audit.Refused(ctx, "InvalidClientTokenId", "The security token included in the request is invalid.")

@@ -74,10 +74,14 @@ func TestElements(t *testing.T) {
 		"<return>true</return>": `{"_return":true}`,
 		"<tagSet><item><key>k</key><value>true</value></item></tagSet><encrypted>false</encrypted>": `{"encrypted":false,` +
 			`"tagSet":{"items":[{"key":"k","value":"true"}]}}`,
-		"<volumeSize>8</volumeSize><description>a &lt;b</description><x></x>": `{"description":"a \u003cb","volumeSize":8,"x":""}`,
-		"<kmsKeyId>alias/aws/ebs</kmsKeyId>":                                  `{"kmsKeyId":"HIDDEN_DUE_TO_SECURITY_REASONS"}`,
-		"<AccessKey><SecretAccessKey>s</SecretAccessKey><UserName>u</UserName></AccessKey>": `{"accessKey":` +
-			`{"secretAccessKey":"HIDDEN_DUE_TO_SECURITY_REASONS","userName":"u"}}`,
+		"<volumeSize>8</volumeSize><description>a &lt;b</description><x></x>":               `{"description":"a \u003cb","volumeSize":8,"x":""}`,
+		"<kmsKeyId>alias/aws/ebs</kmsKeyId>":                                                `{"kmsKeyId":"HIDDEN_DUE_TO_SECURITY_REASONS"}`,
+		"<AccessKey><SecretAccessKey>s</SecretAccessKey><UserName>u</UserName></AccessKey>": `{"accessKey":{"userName":"u"}}`,
+		"<SecretAccessKey><x>s</x></SecretAccessKey><SessionToken>t</SessionToken>":         `{}`,
+		"<Expiration>2026-09-25T12:00:00Z</Expiration><CreateDate>today</CreateDate>": `{"createDate":"today",` +
+			`"expiration":"Sep 25, 2026 12:00:00 PM"}`,
+		"<AssumeRolePolicyDocument>%7B%22a%22%3A%20%22%2B+%22%7D</AssumeRolePolicyDocument>":            `{"assumeRolePolicyDocument":"{\"a\": \"++\"}"}`,
+		"<AssumeRolePolicyDocument>%</AssumeRolePolicyDocument>":                                        `{"assumeRolePolicyDocument":"%"}`,
 		"<Users><member><UserName>a</UserName></member><member><UserName>b</UserName></member></Users>": `{"users":[{"userName":"a"},{"userName":"b"}]}`,
 	} {
 		got, err := json.Marshal(audit.Elements([]byte(xml)))
