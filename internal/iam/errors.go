@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"shale/internal/audit"
 	"shale/internal/identity"
 	"shale/internal/policy"
 	"shale/internal/query"
@@ -94,8 +95,9 @@ var signatureRows = [sigv4.NumKinds]row{
 
 // Refuse writes err as AWS would: by its row, or as an internal error that tells
 // nothing of its cause, which is for the log. Spec: ebs-direct §1.1.
-func (h *Handler) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	to, text := explain(err)
+	audit.Refused(r.Context(), to.code, text)
 	if to == requestTooLarge {
 		w.Header().Set("Connection", "close")
 	}

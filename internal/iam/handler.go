@@ -25,18 +25,19 @@ import (
 // use.
 type Handler struct {
 	service   *identity.Service
+	name      string // of the AWS service, as the gateway has it
 	namespace string
 	actions   map[string]action
 }
 
 // New returns the door of IAM.
 func New(s *identity.Service) *Handler {
-	return &Handler{service: s, namespace: "https://iam.amazonaws.com/doc/2010-05-08/", actions: actions}
+	return &Handler{service: s, name: "iam", namespace: "https://iam.amazonaws.com/doc/2010-05-08/", actions: actions}
 }
 
 // NewSTS returns the door of STS.
 func NewSTS(s *identity.Service) *Handler {
-	return &Handler{service: s, namespace: "https://sts.amazonaws.com/doc/2011-06-15/", actions: stsActions}
+	return &Handler{service: s, name: "sts", namespace: "https://sts.amazonaws.com/doc/2011-06-15/", actions: stsActions}
 }
 
 // A call is one request: its parameters are decoded as they are asked for.
@@ -106,6 +107,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if !ok {
 		return &actionError{invalidAction, "The action " + name + " is not valid for this web service: this server does not have it."}
 	}
+	auditForm(r.Context(), f)
 	by := c.By
 	if by == nil { // the account itself
 		by = &policy.Subject{Principal: identity.Root(c.Account)}
@@ -114,6 +116,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 	if err != nil {
 		return err
 	}
+	h.auditAnswer(r.Context(), name, members)
 	b := append([]byte("<"+name+`Response xmlns="`), h.namespace+`">`...)
 	if members != nil {
 		b = append(b, "<"+name+"Result>"...)
