@@ -1,16 +1,20 @@
 """The audit: a line for each call, in CloudTrail's form. Spec: ebs-direct §13; CloudTrail User Guide, Record contents."""
 
 import base64
+import contextlib
 import datetime
 import json
 import re
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from harness import A, B, BLOCK_SIZE, SHALE, Server, aggregate, checksum, complete, make, put, refused
+from test_iam import TRUST, allow, client_of
 
 HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -24,8 +28,8 @@ class Trail:
         self.file = folder / "audit.json"
         self.server = Server(folder / "data", "--anonymous", "--test-controls", "--audit", str(self.file), *flags)
         self.seen = 0
-        self.ebs, self.ec2, self.kms = (
-            self.server.client(name, parameter_validation=False) for name in ("ebs", "ec2", "kms")
+        self.ebs, self.ec2, self.kms, self.iam, self.sts = (
+            self.server.client(name, parameter_validation=False) for name in ("ebs", "ec2", "kms", "iam", "sts")
         )
 
     def lines(self):
@@ -35,7 +39,12 @@ class Trail:
         return [json.loads(line) for line in text.splitlines()]
 
     def one(self):
-        (line,) = self.lines()
+        """The one line that is new. That of a long answer comes after its last byte."""
+        deadline = time.monotonic() + 30
+        while not (lines := self.lines()):
+            assert time.monotonic() < deadline, "there is no line"
+            time.sleep(0.01)
+        (line,) = lines
         return line
 
 
@@ -323,6 +332,242 @@ def test_kms(trail):
     assert e.message.startswith(arn)
     assert (line["errorCode"], line["errorMessage"]) == (e.code, e.message.replace(arn, f"key/{key}"))
 
+def shown(when):
+    """A time as answers in the audit have it."""
+    return when.astimezone(datetime.timezone.utc).strftime("%b %-d, %Y %-I:%M:%S %p")
+
+
+def test_iam(trail):
+    iam = trail.iam
+    trail.lines()
+    trust = json.dumps(TRUST)
+    policy = allow("ebs:*", resource="arn:aws:ec2:*::snapshot/*")
+    calls = [
+        ("create_user", dict(UserName="alice", Path="/ops/"), {"userName": "alice", "path": "/ops/"}, "User"),
+        ("get_user", dict(UserName="alice"), {"userName": "alice"}, None),
+        ("list_users", dict(PathPrefix="/ops/", MaxItems=10), {"pathPrefix": "/ops/", "maxItems": 10}, None),
+        ("put_user_policy", dict(UserName="alice", PolicyName="p", PolicyDocument=policy),
+         {"userName": "alice", "policyName": "p", "policyDocument": policy}, None),
+        ("get_user_policy", dict(UserName="alice", PolicyName="p"), {"userName": "alice", "policyName": "p"}, None),
+        ("list_user_policies", dict(UserName="alice"), {"userName": "alice"}, None),
+        ("delete_user_policy", dict(UserName="alice", PolicyName="p"), {"userName": "alice", "policyName": "p"}, None),
+        ("list_access_keys", dict(UserName="alice"), {"userName": "alice"}, None),
+        ("create_role", dict(RoleName="worker", Description="works", AssumeRolePolicyDocument=trust, MaxSessionDuration=7200),
+         {"roleName": "worker", "description": "works", "assumeRolePolicyDocument": trust, "maxSessionDuration": 7200}, "Role"),
+        ("get_role", dict(RoleName="worker"), {"roleName": "worker"}, None),
+        ("list_roles", {}, {}, None),
+        ("update_assume_role_policy", dict(RoleName="worker", PolicyDocument=trust),
+         {"roleName": "worker", "policyDocument": trust}, None),
+        ("put_role_policy", dict(RoleName="worker", PolicyName="p", PolicyDocument=policy),
+         {"roleName": "worker", "policyName": "p", "policyDocument": policy}, None),
+        ("get_role_policy", dict(RoleName="worker", PolicyName="p"), {"roleName": "worker", "policyName": "p"}, None),
+        ("list_role_policies", dict(RoleName="worker"), {"roleName": "worker"}, None),
+        ("delete_role_policy", dict(RoleName="worker", PolicyName="p"), {"roleName": "worker", "policyName": "p"}, None),
+        ("delete_role", dict(RoleName="worker"), {"roleName": "worker"}, None),
+        ("delete_user", dict(UserName="alice"), {"userName": "alice"}, None),
+    ]  # fmt: skip
+    for name, arguments, parameters, title in calls:
+        answer = getattr(iam, name)(**arguments)
+        line = trail.one()
+        assert (line["eventSource"], line["eventName"].lower()) == ("iam.amazonaws.com", name.replace("_", ""))
+        assert line["managementEvent"] and line["readOnly"] == name.startswith(("get", "list")), name
+        assert line["requestParameters"] == parameters, name
+        assert line["requestID"] == answer["ResponseMetadata"]["RequestId"] and "errorCode" not in line
+        if title is None:
+            assert line["responseElements"] is None, name
+            continue
+        made, (got,) = answer[title], line["responseElements"].values()
+        assert list(line["responseElements"]) == [title.lower()]
+        assert got.pop("createDate") == shown(made["CreateDate"])
+        assert got.pop(title.lower() + "Id") == made[title + "Id"]
+        assert got.pop("arn") == made["Arn"]
+        assert got.pop(title.lower() + "Name") == made[title + "Name"]
+        if title == "Role":
+            assert json.loads(got.pop("assumeRolePolicyDocument")) == TRUST
+            assert got == {"path": "/", "description": "works", "maxSessionDuration": 7200}
+        else:
+            assert got == {"path": "/ops/"}
+
+    iam.create_user(UserName="bob")
+    trail.lines()
+    key = iam.create_access_key(UserName="bob")["AccessKey"]
+    line = trail.one()
+    assert (line["readOnly"], line["requestParameters"]) == (False, {"userName": "bob"})
+    assert line["responseElements"] == {
+        "accessKey": {
+            "userName": "bob",
+            "accessKeyId": key["AccessKeyId"],
+            "status": "Active",
+            "createDate": shown(key["CreateDate"]),
+        }
+    }
+    iam.update_access_key(UserName="bob", AccessKeyId=key["AccessKeyId"], Status="Inactive")
+    line = trail.one()
+    assert line["requestParameters"] == {"userName": "bob", "accessKeyId": key["AccessKeyId"], "status": "Inactive"}
+    assert line["responseElements"] is None
+    iam.delete_access_key(UserName="bob", AccessKeyId=key["AccessKeyId"])
+    assert trail.one()["requestParameters"] == {"userName": "bob", "accessKeyId": key["AccessKeyId"]}
+
+
+def test_iam_refused(trail):
+    server, iam = trail.server, trail.iam
+    trail.lines()
+    for call, arguments, parameters in [
+        (iam.get_user, dict(UserName="nobody"), {"userName": "nobody"}),
+        (iam.create_user, dict(UserName="a b"), {"userName": "a b"}),
+        (iam.list_users, dict(Marker="bWFya2VyIG9mIG5vIGxpc3Q"), {"marker": HIDDEN}),
+        (iam.list_users, dict(MaxItems=0), {"maxItems": 0}),
+        (trail.sts.assume_role, dict(RoleArn="arn:aws:iam::111122223333:role/none", RoleSessionName="s", ExternalId="a shared\x01one"),
+         {"roleArn": "arn:aws:iam::111122223333:role/none", "roleSessionName": "s", "externalId": HIDDEN}),
+    ]:  # fmt: skip
+        e = refused(call, **arguments)
+        line = trail.one()
+        assert (line["errorCode"], line["errorMessage"]) == (e.code, e.message), arguments
+        assert (line["requestParameters"], line["responseElements"]) == (parameters, None)
+
+    def spoil(request):
+        request.headers.replace_header("Authorization", request.headers["Authorization"][:-1] + "x")
+
+    for service, action in (("iam", "DeleteUser"), ("sts", "AssumeRole")):
+        body = f"Action={action}&UserName=root&Version=1".encode()
+        reply = server.signed("POST", "/", body=body, service=service, edit=spoil)
+        line = trail.one()
+        assert (reply.status, line["errorCode"], line["eventName"]) == (403, "SignatureDoesNotMatch", action)
+        assert line["eventSource"] == service + ".amazonaws.com" and line["requestParameters"] is None
+        assert line["userIdentity"]["type"] == "Unknown" and line["userIdentity"]["accountId"] == line["recipientAccountId"]
+    server.signed("POST", "/", body=b"Action=CreateGroup&GroupName=g", service="iam")
+    line = trail.one()
+    assert (line["eventName"], line["errorCode"], line["requestParameters"]) == ("Unknown", "InvalidAction", None)
+
+
+def test_user(trail):
+    """Who a user is, what he is denied, and what becomes of his upload when his key is disabled."""
+    server, iam = trail.server, trail.iam
+    user = iam.create_user(UserName="carol", Path="/ops/")["User"]
+    iam.put_user_policy(UserName="carol", PolicyName="p", PolicyDocument=allow("ebs:StartSnapshot", "ebs:PutSnapshotBlock"))
+    key = iam.create_access_key(UserName="carol")["AccessKey"]
+    account = user["Arn"].split(":")[4]
+    identity = {
+        "type": "IAMUser",
+        "principalId": user["UserId"],
+        "arn": f"arn:aws:iam::{account}:user/ops/carol",
+        "accountId": account,
+        "accessKeyId": key["AccessKeyId"],
+        "userName": "carol",
+    }
+    ebs = client_of(server, "ebs", key)
+    trail.lines()
+    snapshot = ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+    line = trail.one()
+    assert line["userIdentity"] == identity and "errorCode" not in line
+    assert line["responseElements"]["snapshotId"] == snapshot
+    put(ebs, snapshot, 0, A)
+    line = trail.one()
+    assert line["userIdentity"] == identity and line["responseElements"]["checksum"] == checksum(A)
+
+    e = refused(ebs.list_snapshot_blocks, SnapshotId=make(trail.ebs, trail.ec2, {0: A}))
+    line = trail.lines()[-1]
+    assert (line["eventName"], line["userIdentity"]) == ("ListSnapshotBlocks", identity)
+    assert (line["errorCode"], line["errorMessage"]) == ("AccessDeniedException", e.message)
+
+    # Denied from here on, the upload in the middle included.
+    iam.delete_user_policy(UserName="carol", PolicyName="p")
+    trail.lines()
+    for call, name, parameters in [
+        (lambda: ebs.start_snapshot(VolumeSize=2, ClientToken="two"), "StartSnapshot",
+         {"volumeSize": 2, "clientToken": "two"}),
+        (lambda: put(ebs, snapshot, 1, B), "PutSnapshotBlock",
+         {"snapshotId": snapshot, "blockIndex": 1, "dataLength": BLOCK_SIZE, "checksum": checksum(B), "checksumAlgorithm": "SHA256"}),
+        (lambda: client_of(server, "iam", key).create_user(UserName="dave"), "CreateUser", {"userName": "dave"}),
+    ]:  # fmt: skip
+        e = refused(call)
+        line = trail.one()
+        assert (line["eventName"], line["userIdentity"]) == (name, identity)
+        assert line["errorCode"] == e.code and e.code.startswith("AccessDenied")
+        assert line["errorMessage"] == e.message and identity["arn"] in e.message
+        assert line["managementEvent"] == (name != "PutSnapshotBlock")
+        assert (line["requestParameters"], line["responseElements"]) == (parameters, None)
+
+    iam.put_user_policy(UserName="carol", PolicyName="p", PolicyDocument=allow("ebs:*"))
+    put(ebs, snapshot, 1, B)
+    iam.update_access_key(UserName="carol", AccessKeyId=key["AccessKeyId"], Status="Inactive")
+    trail.lines()
+    e = refused(put, ebs, snapshot, 2, A)
+    line = trail.one()
+    assert (line["eventName"], line["errorCode"], line["errorMessage"]) == ("PutSnapshotBlock", e.code, e.message)
+    assert e.code == "UnrecognizedClientException"
+    assert line["userIdentity"] == {"type": "Unknown", "accessKeyId": key["AccessKeyId"]}
+
+
+def test_sessions(trail):
+    """Sessions of a role and of a user: how they begin, and who they are."""
+    server, iam = trail.server, trail.iam
+    role = iam.create_role(RoleName="uploader", Path="/x/", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+    iam.put_role_policy(RoleName="uploader", PolicyName="p", PolicyDocument=allow("ebs:StartSnapshot"))
+    iam.create_user(UserName="erin")
+    iam.put_user_policy(UserName="erin", PolicyName="p", PolicyDocument=allow("sts:AssumeRole", "ebs:StartSnapshot"))
+    key = iam.create_access_key(UserName="erin")["AccessKey"]
+    sts = client_of(server, "sts", key)
+    trail.lines()
+    bound = allow("ebs:*")
+    made = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="nightly", DurationSeconds=900, Policy=bound)
+    line = trail.one()
+    session = made["Credentials"]
+    assert (line["eventSource"], line["eventName"], line["readOnly"]) == ("sts.amazonaws.com", "AssumeRole", True)
+    assert (line["userIdentity"]["type"], line["userIdentity"]["userName"]) == ("IAMUser", "erin")
+    assert line["requestParameters"] == {
+        "roleArn": role["Arn"],
+        "roleSessionName": "nightly",
+        "durationSeconds": 900,
+        "policy": bound,
+    }
+    credentials = {"accessKeyId": session["AccessKeyId"], "expiration": shown(session["Expiration"])}
+    assert line["responseElements"] == {
+        "credentials": credentials,
+        "assumedRoleUser": {"assumedRoleId": made["AssumedRoleUser"]["AssumedRoleId"], "arn": made["AssumedRoleUser"]["Arn"]},
+        "packedPolicySize": made["PackedPolicySize"],
+    }
+
+    client_of(server, "ebs", session).start_snapshot(VolumeSize=1)
+    line = trail.one()
+    began = line["userIdentity"]["sessionContext"]["attributes"].pop("creationDate")
+    assert datetime.datetime.strptime(began, "%Y-%m-%dT%H:%M:%S%z") == session["Expiration"] - datetime.timedelta(seconds=900)
+    account = line["recipientAccountId"]
+    assert line["userIdentity"] == {
+        "type": "AssumedRole",
+        "principalId": role["RoleId"] + ":nightly",
+        "arn": f"arn:aws:sts::{account}:assumed-role/uploader/nightly",
+        "accountId": account,
+        "accessKeyId": session["AccessKeyId"],
+        "sessionContext": {
+            "sessionIssuer": {
+                "type": "Role",
+                "principalId": role["RoleId"],
+                "arn": f"arn:aws:iam::{account}:role/x/uploader",
+                "accountId": account,
+                "userName": "uploader",
+            },
+            "attributes": {"mfaAuthenticated": "false"},
+        },
+    }
+    assert line["eventName"] == "StartSnapshot" and "errorCode" not in line
+
+    session = sts.get_session_token(DurationSeconds=900)["Credentials"]
+    line = trail.one()
+    assert (line["eventName"], line["requestParameters"]) == ("GetSessionToken", {"durationSeconds": 900})
+    assert line["responseElements"] == {
+        "credentials": {"accessKeyId": session["AccessKeyId"], "expiration": shown(session["Expiration"])}
+    }
+    client_of(server, "sts", session).get_caller_identity()
+    line = trail.one()
+    assert (line["eventName"], line["requestParameters"], line["responseElements"]) == ("GetCallerIdentity", {}, None)
+    assert (line["userIdentity"]["type"], line["userIdentity"]["accessKeyId"]) == ("IAMUser", session["AccessKeyId"])
+    assert list(line["userIdentity"]["sessionContext"]) == ["attributes"]
+    e = refused(client_of(server, "ebs", session).list_snapshot_blocks, SnapshotId=NONE)
+    line = trail.one()
+    assert line["errorCode"] == e.code and line["userIdentity"]["userName"] == "erin"
+
+
 
 def test_refused(trail):
     server = trail.server
@@ -458,6 +703,27 @@ def test_no_secrets(trail):
     kms.disable_key(KeyId=key["Arn"])
     refused(ebs.start_snapshot, VolumeSize=1, KmsKeyArn=key["Arn"])
     refused(ebs.get_snapshot_block, SnapshotId=snapshot, BlockIndex=0, BlockToken=wrong)
+    mallory = allow("ebs:*", "kms:*", "iam:*", "sts:*", resource=[key["Arn"], "*"])
+    trail.iam.create_user(UserName="mallory")
+    trail.iam.put_user_policy(UserName="mallory", PolicyName="p", PolicyDocument=mallory)
+    trail.iam.get_user_policy(UserName="mallory", PolicyName="p")
+    lasting = trail.iam.create_access_key(UserName="mallory")["AccessKey"]
+    trust = json.loads(json.dumps(TRUST))
+    trust["Statement"][0]["Condition"] = {"StringNotLike": {"aws:SourceArn": key["Arn"]}}
+    role = trail.iam.create_role(RoleName="mole", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    sts = client_of(server, "sts", lasting)
+    sessions = [
+        sts.assume_role(RoleArn=role, RoleSessionName="mole", Policy=mallory, ExternalId="the-external-ID")["Credentials"],
+        sts.get_session_token()["Credentials"],
+        trail.sts.get_session_token()["Credentials"],
+    ]
+    refused(sts.assume_role, RoleArn=role, RoleSessionName="mole", ExternalId="the-external-ID\n")
+    for credentials in [lasting, *sessions]:
+        with contextlib.suppress(ClientError):  # the role may do nothing
+            client_of(server, "ebs", credentials).start_snapshot(VolumeSize=1)
+        broken = dict(credentials, SessionToken=credentials.get("SessionToken", "") + "x")
+        refused(client_of(server, "sts", broken).get_caller_identity)
+        refused(client_of(server, "ebs", broken).start_snapshot, VolumeSize=1)
     url = server.presigned(f"/snapshots/{snapshot}/blocks")
     server.send("GET", url)
     signature = re.search("X-Amz-Signature=([0-9a-f]+)", url)[1]
@@ -465,11 +731,14 @@ def test_no_secrets(trail):
     server.signed("POST", "/", body=copy.encode(), service="ec2")
     server.send("GET", "/snapshots", {"Authorization": "Bearer sht_a-bearer-token-that-is-none"})
     text = trail.file.read_text()
+    assert all(c["AccessKeyId"] in text for c in [lasting, *sessions])
     assert "CopySnapshot" in text and key["KeyId"] in text  # it is looked for in the right place
     for name, secret in {
         "secret key": own.secret_key, "key ARN": key["Arn"], "an ARN": "arn:aws:kms", "block token": wrong, "signature": signature,
         "signed": "X-Amz-Signature", "bearer": "a-bearer-token", "plaintext": plain.decode(),
         "plaintext in base64": base64.b64encode(plain).decode(), "ciphertext": base64.b64encode(sealed).decode(),
+        "a user's key": lasting["SecretAccessKey"], "external ID": "the-external-ID",
+        **{f"{member} of session {i}": c[member] for i, c in enumerate(sessions) for member in ("SecretAccessKey", "SessionToken")},
         "data key": base64.b64encode(data["Plaintext"]).decode(), "bytes of a block": "AAAAAAAAAAAAAAAAAAAAAAAA",
     }.items():  # fmt: skip
         assert secret not in text, name
