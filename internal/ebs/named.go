@@ -11,31 +11,26 @@ import (
 // typical is the condition that a name stands for where several have it and the
 // first of them is not the one that clients meet.
 var typical = map[string]error{
-	"InvalidSignatureException":      &sigv4.Error{Kind: sigv4.Mismatch},
-	"RequestEntityTooLargeException": &rest.Error{Kind: rest.BodyTooLong, Value: "1048576"},
-	"RequestThrottledException":      &snapshot.Error{Code: snapshot.Throttled},
-	"SerializationException":         &rest.Error{Kind: rest.BadJSON, Err: rest.ErrAsked},
-	"UnknownOperationException":      &rest.Error{Kind: rest.NotServed, Value: "this operation"},
-	"ValidationException":            &snapshot.Error{Code: snapshot.BodyIncomplete},
+	"AccessDeniedException":            rest.ErrDenied,
+	"ConcurrentLimitExceededException": &snapshot.Error{Code: snapshot.TooManyPending, Value: "100"},
+	"InvalidSignatureException":        &sigv4.Error{Kind: sigv4.Mismatch},
+	"RequestEntityTooLargeException":   &rest.Error{Kind: rest.BodyTooLong, Value: "1048576"},
+	"RequestThrottledException":        &snapshot.Error{Code: snapshot.Throttled},
+	"SerializationException":           &rest.Error{Kind: rest.BadJSON, Err: rest.ErrAsked},
+	"ServiceQuotaExceededException":    &snapshot.Error{Code: snapshot.TooManySnapshots, Value: "100000"},
+	"UnknownOperationException":        &rest.Error{Kind: rest.NotServed, Value: "this operation"},
+	"ValidationException":              &snapshot.Error{Code: snapshot.BodyIncomplete},
 }
 
 // unraised has the errors of AWS's that no condition here leads to.
 // Spec: ebs-direct §9.2, §9.4.
 var unraised = []row{
-	row{status: http.StatusForbidden, code: "AccessDeniedException"}.says("User is not authorized to perform this operation"),
-	row{status: http.StatusBadRequest, code: "ConcurrentLimitExceededException"}.
-		says("You have reached the limit for concurrent API requests."),
-	forbidden("ExpiredTokenException").says("The security token included in the request is expired"),
 	forbidden("IncompleteSignature").says("The request signature does not conform to AWS standards."),
 	atLarge(http.StatusInternalServerError, "InternalFailure").says("The request processing has failed because of an unknown error."),
 	atLarge(http.StatusUnauthorized, "NotAuthorized").says("You do not have permission to perform this action."),
 	forbidden("OptInRequired").says("The AWS access key ID needs a subscription for the service."),
 	atLarge(http.StatusRequestTimeout, "RequestTimeoutException").says("The request was not received in time."),
-	row{
-		status: http.StatusPaymentRequired, code: "ServiceQuotaExceededException", reason: "DEPENDENCY_SERVICE_QUOTA_EXCEEDED",
-	}.says("The quota of snapshots has been reached."),
 	atLarge(http.StatusServiceUnavailable, "ServiceUnavailable").says("The request has failed due to a temporary failure of the server."),
-	atLarge(http.StatusBadRequest, "ThrottlingException").says("Rate exceeded"),
 	atLarge(http.StatusBadRequest, "ValidationError").says("The input fails to satisfy the constraints specified by an AWS service."),
 }
 

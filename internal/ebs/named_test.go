@@ -55,11 +55,20 @@ func TestNamed(t *testing.T) {
 			t.Errorf("%s: got %s", name, w.Body)
 		}
 	}
-	w := httptest.NewRecorder()
-	h.Refuse(w, httptest.NewRequest("GET", "/", nil), h.Named("ResourceNotFoundException", "snap-0a"))
-	const want = `{"Message":"The snapshot 'snap-0a' does not exist.","Reason":"SNAPSHOT_NOT_FOUND"}`
-	if got := w.Body.String(); got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for name, want := range map[string]string{
+		"ResourceNotFoundException": `{"Message":"The snapshot 'snap-0a' does not exist.","Reason":"SNAPSHOT_NOT_FOUND"}`,
+		"ThrottlingException":       `{"message":"Rate exceeded"}`,
+		"AccessDeniedException": `{"Message":"User: arn:aws:iam::123456789012:user/denied is not authorized to perform: this:Operation ` +
+			`on resource: * because a rule of /_test/behaviour asks for this error"}`,
+		"ConcurrentLimitExceededException": `{"Message":"You have reached the limit of 100 pending snapshots. Complete or delete some of them."}`,
+		"ServiceQuotaExceededException": `{"Message":"You have reached the limit of 100000 snapshots.",` +
+			`"Reason":"DEPENDENCY_SERVICE_QUOTA_EXCEEDED"}`,
+	} {
+		w := httptest.NewRecorder()
+		h.Refuse(w, httptest.NewRequest("GET", "/", nil), h.Named(name, "snap-0a"))
+		if got := w.Body.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 	for _, name := range []string{"", "Nope", "validationexception", "VALIDATION_ERROR", "RequestLimitExceeded"} {
 		if err := h.Named(name, ""); err != nil {

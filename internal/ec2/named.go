@@ -15,7 +15,10 @@ var typical = map[string]error{
 	"InvalidParameterValue":       refuse(invalidValue, "The value of a parameter is not valid."),
 	"InvalidRequest":              refuse(invalidRequest, "The request is not valid."),
 	"InvalidParameterCombination": refuse(invalidCombination, "The parameters cannot be used together."),
+	"RequestLimitExceeded":        &rest.Error{Kind: rest.RateExceeded},
 	"ResourceLimitExceeded":       &snapshot.Error{Code: snapshot.TooManyCopies, Value: "20"},
+	"SnapshotLimitExceeded":       &snapshot.Error{Code: snapshot.TooManySnapshots, Value: "100000"},
+	"UnauthorizedOperation":       rest.ErrDenied,
 }
 
 // others are the errors that no row of the tables has: those that the door
@@ -40,7 +43,6 @@ var others = []error{
 	refuse(code{"PendingSnapshotLimitExceeded", http.StatusBadRequest}, "The limit of pending snapshots has been reached."),
 	refuse(code{"SnapshotCopyUnsupported.InterRegion", http.StatusBadRequest}, "Copying between regions is not supported for this snapshot."),
 	refuse(code{"SnapshotCreationPerVolumeRateExceeded", http.StatusBadRequest}, "The rate of snapshots of one volume has been exceeded."),
-	refuse(code{"SnapshotLimitExceeded", http.StatusBadRequest}, "The limit of snapshots has been reached."),
 	refuse(code{"Unavailable", http.StatusServiceUnavailable}, "The server is overloaded and can't handle the request."),
 }
 

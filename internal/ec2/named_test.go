@@ -65,6 +65,17 @@ func TestNamed(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", name, w.Code, body, status)
 		}
 	}
+	for name, want := range map[string]string{
+		"RequestLimitExceeded":  "Request limit exceeded.",
+		"SnapshotLimitExceeded": "You have reached the limit of 100000 snapshots.",
+		"UnauthorizedOperation": "You are not authorized to perform this operation. User: arn:aws:iam::",
+	} {
+		w := httptest.NewRecorder()
+		h.Refuse(w, httptest.NewRequest("POST", "/", nil), h.Named(name, "snap-0a"))
+		if !strings.Contains(w.Body.String(), "<Message>"+want) {
+			t.Errorf("%s: got %s, want %s", name, w.Body, want)
+		}
+	}
 	for _, name := range []string{"", "Nope", "ThrottlingException"} {
 		if err := h.Named(name, ""); err != nil {
 			t.Errorf("%q: got %v", name, err)

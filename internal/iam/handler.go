@@ -101,7 +101,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 		return err
 	}
 	if name == "" {
-		return &actionError{missingAction, "Missing Action"}
+		return errNoAction
 	}
 	serve, ok := h.actions[name]
 	if !ok {

@@ -11,7 +11,7 @@ import (
 var typical = map[code]error{
 	throttled:        &snapshot.Error{Code: snapshot.Throttled},
 	validationError:  &snapshot.Error{Code: snapshot.BodyIncomplete, Err: rest.ErrAsked},
-	accessDenied:     &snapshot.Error{Code: snapshot.PublicBlocked},
+	accessDenied:     rest.ErrDenied,
 	checksumMismatch: &snapshot.Error{Code: snapshot.SignedDigestMismatch},
 	methodNotAllowed: &rest.Error{Kind: rest.UnknownMethod, Value: "of this request", Allow: []string{"GET"}},
 }
