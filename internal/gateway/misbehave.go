@@ -13,6 +13,7 @@ import (
 
 	"shale/internal/behaviour"
 	"shale/internal/block"
+	"shale/internal/policy"
 	"shale/internal/rest"
 	"shale/internal/sigv4"
 	"shale/internal/snapshot"
@@ -80,9 +81,10 @@ func (x *exchange) misbehave(d Door, c snapshot.Caller, signed *block.Digest, e 
 // do not try again.
 func (x *exchange) resetAtEnd() {
 	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
-		if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+		if tcp, ok := c.socket.(interface{ SetLinger(int) error }); ok {
 			tcp.SetLinger(0) //nolint:errcheck // then it ends early, which is a cut, too
 		}
+		c.abrupt.Store(true)
 	}
 }
 
@@ -176,7 +178,8 @@ func (x *exchange) named(d Door, name string) error {
 	_, service := errors.AsType[*snapshot.Error](err)
 	_, request := errors.AsType[*rest.Error](err)
 	_, signature := errors.AsType[*sigv4.Error](err)
-	if service || request || signature {
+	_, denied := errors.AsType[*policy.Denied](err)
+	if service || request || signature || denied {
 		return err
 	}
 	return nil
@@ -205,7 +208,7 @@ func (g *Gateway) hasError(operation, name string) bool {
 	doors := []Door{g.o.EBS, g.o.Plain}
 	switch {
 	case operation == "*":
-		doors = []Door{g.o.EBS, g.o.EC2, g.o.KMS, g.o.Plain}
+		doors = []Door{g.o.EBS, g.o.EC2, g.o.IAM, g.o.KMS, g.o.Plain, g.o.STS}
 	case strings.HasPrefix(operation, "kms:"):
 		doors = []Door{g.o.KMS}
 	case strings.HasPrefix(operation, "iam:"):

@@ -1,16 +1,25 @@
 package gateway_test
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"shale/internal/block"
 	"shale/internal/ebs"
 	"shale/internal/ec2"
 	"shale/internal/gateway"
+	"shale/internal/iam"
 	"shale/internal/plain"
 	"shale/internal/snapshot"
 	"shale/internal/trent"
@@ -26,6 +35,8 @@ func newMisbehaving(t *testing.T) *fixture {
 		o.EC2 = teller{o.EC2.(*door), ec2.New(nil, nil)}
 		o.Plain = teller{o.Plain.(*door), plain.New(nil)}
 		o.KMS = teller{&door{name: "kms"}, trent.New(nil)}
+		o.IAM = teller{&door{name: "iam"}, iam.New(nil)}
+		o.STS = teller{&door{name: "sts"}, iam.NewSTS(nil)}
 	})
 }
 
@@ -87,6 +98,8 @@ func TestBehaviourControls(t *testing.T) {
 		`{"rules":[{"operation":"ec2:DescribeSnapshots","effect":{"error":"RequestThrottledException"}}]}`,
 		`{"rules":[{"operation":"ec2:CopySnapshot","effect":{"error":"THROTTLED"}}]}`,
 		`{"rules":[{"operation":"kms:Decrypt","effect":{"error":"ResourceNotFoundException"}}]}`,
+		`{"rules":[{"operation":"iam:CreateUser","effect":{"error":"UnauthorizedOperation"}}]}`,
+		`{"rules":[{"operation":"sts:CreateUser","effect":{"delay_ms":1}}]}`,
 	} {
 		w := f.do(request("PUT", "/_test/behaviour", bad))
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"code":"VALIDATION_ERROR"`) {
@@ -117,9 +130,10 @@ func TestBehaviourErrors(t *testing.T) {
 	f := newMisbehaving(t)
 	const list = "/snapshots/snap-0a/blocks"
 	signed := func() *http.Request { return sign(t, request("GET", list, ""), signing{}) }
-	query := func(action string) *http.Request {
-		return sign(t, request("POST", "/", "Version=1&Action="+action), signing{service: "ec2"})
+	queryOf := func(service, action string) *http.Request {
+		return sign(t, request("POST", "/", "Version=1&Action="+action), signing{service: service})
 	}
+	query := func(action string) *http.Request { return queryOf("ec2", action) }
 	for i, tt := range []struct {
 		rule    string
 		request *http.Request
@@ -136,6 +150,13 @@ func TestBehaviourErrors(t *testing.T) {
 		{`"operation": "ec2:DescribeSnapshots", "effect": {"error": "InvalidSnapshot.NotFound"}`, request("GET", "/snapshots/snap-0a", ""), 404, `"code":"NOT_FOUND"`},
 		{`"operation": "DeleteSnapshot", "effect": {"error": "Unavailable"}`, query("DeleteSnapshot"), 503, `<Code>Unavailable</Code>`},
 		{`"operation": "kms:Decrypt", "effect": {"error": "ThrottlingException"}`, sign(t, request("POST", "/", "{}", "X-Amz-Target: TrentService.Decrypt"), signing{service: "kms"}), 400, `"__type":"ThrottlingException"`},
+		{`"operation": "iam:CreateUser", "effect": {"error": "EntityAlreadyExists"}`, queryOf("iam", "CreateUser"), 409, `<Code>EntityAlreadyExists</Code>`},
+		{`"operation": "iam:CreateUser", "effect": {"error": "EntityAlreadyExists"}`, queryOf("iam", "CreateRole"), 200, `iam served`},
+		{`"operation": "sts:AssumeRole", "effect": {"error": "AccessDenied"}`, queryOf("sts", "AssumeRole"), 403, `<Message>User: arn:aws:iam::`},
+		{`"operation": "*", "effect": {"error": "Throttling"}`, queryOf("sts", "GetCallerIdentity"), 400, `<Code>Throttling</Code>`},
+		{`"operation": "*", "effect": {"error": "Throttling"}`, signed(), 200, `ebs served`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "AccessDeniedException"}`, signed(), 403, `"Message":"User: arn:aws:iam::`},
+		{`"operation": "ListSnapshotBlocks", "effect": {"error": "AccessDeniedException"}`, request("GET", list, ""), 403, `"code":"ACCESS_DENIED"`},
 		{`"operation": "*", "account": "444455556666", "effect": {"error": "ThrottlingException"}`, signed(), 200, `ebs served`},
 		{`"operation": "*", "account": "` + testAccount + `", "effect": {"error": "ThrottlingException"}`, signed(), 400, `Rate exceeded`},
 	} {
@@ -180,6 +201,44 @@ func TestBehaviourSnapshot(t *testing.T) {
 		if got := f.struck(t) != "[0 0]"; got != tt.struck {
 			t.Errorf("request %d: struck %v, want %v", i, got, tt.struck)
 		}
+	}
+}
+
+// A cut answer ends with a reset of the connection, with TLS as without: SDKs take
+// it for a failure of the network, which is what it plays.
+func TestBehaviourResets(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": certified.TLS} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(o *gateway.Options) { o.TestControls, o.Anonymous, o.TLS = &clock{}, testAccount, config })
+			f.rules(t, `{"operation": "*", "effect": {"cut": "response"}}`)
+			f.plain.serve = func(w http.ResponseWriter, _ *http.Request, _ *block.Digest) error {
+				w.Header().Set("Content-Length", "1000")
+				_, err := w.Write(make([]byte, 1000))
+				return err
+			}
+			address := f.listen(t)
+			raw, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			c := raw
+			if config != nil {
+				c = tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+			}
+			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, "GET /snapshots HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(c)
+			if !errors.Is(err, syscall.ECONNRESET) || !bytes.HasPrefix(got, []byte("HTTP/1.1 200 ")) || len(got) > 1000 {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		})
 	}
 }
 

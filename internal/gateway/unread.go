@@ -68,6 +68,7 @@ type conn struct {
 	header headerCount
 	idle   atomic.Bool // the next request has not begun
 	taken  atomic.Bool // away from net/http, whose Close is still to come
+	abrupt atomic.Bool // it is to end without TLS's words of farewell
 
 	// What follows belongs to the crowd.
 	inside bool
@@ -120,7 +121,11 @@ func (c *conn) Close() error {
 // shut closes the connection.
 func (c *conn) shut() error {
 	c.crowd.leave(c)
-	err := c.Conn.Close()
+	last := c.Conn
+	if c.abrupt.Load() {
+		last = c.socket
+	}
+	err := last.Close()
 	c.header.reset()
 	return err
 }
