@@ -27,7 +27,7 @@ type statsCmd struct {
 // Help is shown by --help.
 func (statsCmd) Help() string {
 	return `The server may be running. Only the catalog is read; with ten million blocks that
-takes some seconds.
+takes some twenty seconds.
 
   volumes      what the disks are long, as whoever restores them sees it
   referenced   the blocks of all snapshots, each snapshot's in full

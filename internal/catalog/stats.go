@@ -1,9 +1,11 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"shale/internal/blockstore"
 	"shale/internal/reclaim"
@@ -79,23 +81,40 @@ func sumSnapshots(ctx context.Context, tx *sql.Tx, s *Stats) error {
 	})
 }
 
+// sumRecords adds up row by row: SQLite would sort all rows in memory to group
+// them.
 func sumRecords(ctx context.Context, tx *sql.Tx, s *Stats) error {
-	return eachRow(ctx, tx, `SELECT kind, codec, CASE WHEN condemned = 0 THEN 0 ELSE 1 END AS gone, count(*), sum(length), sum(damaged)
-		FROM records GROUP BY kind, codec, gone ORDER BY kind, codec, gone`, func(rows *sql.Rows) error {
-		var x RecordStats
-		var gone, damaged int64
-		if err := rows.Scan(&x.Kind, &x.Codec, &gone, &x.Count, &x.Bytes, &damaged); err != nil {
+	type group struct {
+		kind  blockstore.Kind
+		codec blockstore.Codec
+	}
+	sums := map[group]*RecordStats{}
+	err := eachRow(ctx, tx, `SELECT kind, codec, length, damaged, condemned FROM records`, func(rows *sql.Rows) error {
+		var g group
+		var length, damaged, condemned int64
+		if err := rows.Scan(&g.kind, &g.codec, &length, &damaged, &condemned); err != nil {
 			return err
 		}
 		s.Damaged += damaged
-		if gone == 0 {
-			s.Records = append(s.Records, x)
-			return nil
+		sum := &s.Condemned
+		if condemned == 0 {
+			if sum = sums[g]; sum == nil {
+				sum = &RecordStats{Kind: g.kind, Codec: g.codec}
+				sums[g] = sum
+			}
 		}
-		s.Condemned.Count += x.Count
-		s.Condemned.Bytes += x.Bytes
+		sum.Count++
+		sum.Bytes += length
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, sum := range sums {
+		s.Records = append(s.Records, *sum)
+	}
+	slices.SortFunc(s.Records, func(a, b RecordStats) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Codec, b.Codec)) })
+	return nil
 }
 
 func sumRest(ctx context.Context, tx *sql.Tx, s *Stats) error {

@@ -7,7 +7,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shale/internal/block"
+	"shale/internal/blockstore"
 	"shale/internal/catalog"
+	"shale/internal/reclaim"
 	"shale/internal/snapshot"
 )
 
@@ -27,6 +29,67 @@ func TestStatsOfAnEmptyStore(t *testing.T) {
 		}
 		if roots, err := c.Held(t.Context(), func(block.ID) {}); err != nil || len(roots) > 0 {
 			t.Errorf("Held: got %v, %v, want nothing", roots, err)
+		}
+	})
+}
+
+// Records are added up by kind and codec, those that are condemned apart.
+func TestStatsOfRecords(t *testing.T) {
+	onBoth(t, func(t *testing.T, place string) {
+		c, _ := createAt(t, place)
+		b := blockstore.Commit{Container: 1, Committed: 1 << 20}
+		add := func(kind blockstore.Kind, codec blockstore.Codec, length uint32) blockstore.Stored {
+			n := byte(len(b.Stored))
+			r := blockstore.Stored{Kind: kind, ID: block.ID{255 - n, n}, Location: blockstore.Location{
+				Container: 1, Offset: int64(n), Length: length, Codec: codec,
+			}}
+			b.Stored = append(b.Stored, r)
+			return r
+		}
+		add(blockstore.KindNode, blockstore.CodecRaw, 1)
+		add(blockstore.KindBlock, 3, 20)
+		bad := add(blockstore.KindBlock, blockstore.CodecRaw, 300)
+		add(blockstore.KindBlock, blockstore.CodecZero, 0)
+		gone := []blockstore.Stored{
+			add(blockstore.KindBlock, blockstore.CodecRaw, 4000), add(blockstore.KindNode, blockstore.CodecRaw, 50_000), add(blockstore.KindManifest, 3, 7),
+		}
+		add(blockstore.KindBlock, blockstore.CodecRaw, 600_000)
+		add(blockstore.KindManifest, blockstore.CodecRaw, 8)
+		if _, err := c.Commit(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []blockstore.Stored{bad, gone[0]} {
+			if err := c.MarkDamaged(t.Context(), r.ID, r.Location); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g, err := c.OpenGeneration(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sentence reclaim.Sentence
+		for _, r := range gone {
+			sentence.Condemn = append(sentence.Condemn, reclaim.Candidate{ID: r.ID})
+		}
+		if err := c.CarryOut(t.Context(), g, &sentence); err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []catalog.RecordStats{
+			{Kind: blockstore.KindBlock, Codec: blockstore.CodecRaw, Count: 2, Bytes: 600_300},
+			{Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, Count: 1},
+			{Kind: blockstore.KindBlock, Codec: 3, Count: 1, Bytes: 20},
+			{Kind: blockstore.KindNode, Codec: blockstore.CodecRaw, Count: 1, Bytes: 1},
+			{Kind: blockstore.KindManifest, Codec: blockstore.CodecRaw, Count: 1, Bytes: 8},
+		}
+		if d := cmp.Diff(want, s.Records); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		if s.Damaged != 2 || s.Condemned != (catalog.RecordStats{Count: 3, Bytes: 54_007}) {
+			t.Errorf("%d damaged, condemned %+v", s.Damaged, s.Condemned)
 		}
 	})
 }
