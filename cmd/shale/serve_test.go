@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"shale/internal/datadir"
+	"shale/internal/gateway"
 )
 
 // serving is a server in this process.
@@ -39,6 +40,9 @@ func start(t *testing.T, c serveCmd) (*serving, error) {
 	}
 	if len(c.Region) == 0 {
 		c.Region = []string{"us-east-1"}
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = gateway.DefaultMaxConnections
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
