@@ -21,6 +21,9 @@ type AccessKey struct {
 // ErrAccountExists says that there is an account of the name.
 var ErrAccountExists = errors.New("there is an account of this name")
 
+// ErrNoAccount says that there is no account of the name.
+var ErrNoAccount = errors.New("there is no account of this name")
+
 // CreateAccount adds an account and its first access key, durably. The error is
 // ErrAccountExists if the name is taken.
 func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey) error {
@@ -40,6 +43,33 @@ func (c *Catalog) CreateAccount(ctx context.Context, name string, key AccessKey)
 	})
 	if err != nil {
 		return fmt.Errorf("create account %s: %w", name, err)
+	}
+	return nil
+}
+
+// RotateAccountKey puts a key in the place of all that the root user of the account
+// with the name has, durably. The error is ErrNoAccount if there is none.
+func (c *Catalog) RotateAccountKey(ctx context.Context, name, id, secret string) error {
+	err := c.update(ctx, func(tx *sql.Tx) error {
+		var account string
+		// This changes nothing: it has PostgreSQL lock the row, so that of two
+		// rotations at once the later one sees the key of the other, and removes it.
+		err := tx.QueryRowContext(ctx, `UPDATE accounts SET name = name WHERE name = ? RETURNING id`, name).Scan(&account)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNoAccount
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM access_keys WHERE account = ? AND entity IS NULL`, account); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO access_keys (id, account, secret, created_ms) VALUES (?, ?, ?, ?)`,
+			id, account, secret, millis(c.now()))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rotate the key of account %s: %w", name, err)
 	}
 	return nil
 }

@@ -60,6 +60,66 @@ func testOpenBeside(t *testing.T, place string) {
 	}
 }
 
+// A rotation from beside leaves one key of the root user, and all keys of
+// users and of other accounts; of two at once the key of the later one.
+func TestRotateAccountKey(t *testing.T) { onBoth(t, testRotateAccountKey) }
+
+func testRotateAccountKey(t *testing.T, place string) {
+	c, _ := createAt(t, place)
+	ctx := t.Context()
+	old, _, err := c.AccountKey(ctx, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := identity.Entity{Kind: identity.User, ID: "AIDA1", Account: old.Account, Path: "/", Name: "alice"}
+	hers := identity.AccessKey{ID: "HERS", Account: old.Account, User: alice.ID, Secret: "s", Status: identity.Active}
+	err = errors.Join(c.CreateEntity(ctx, alice, 10), c.CreateKey(ctx, hers, 2),
+		c.CreateAccount(ctx, "other", catalog.AccessKey{ID: "OTHER", Account: "000000000009", Secret: "s"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside, err := catalog.OpenBeside(ctx, place, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	if err := beside.RotateAccountKey(ctx, "nobody", "NEW", "s"); !errors.Is(err, catalog.ErrNoAccount) {
+		t.Errorf("no account: got %v, want ErrNoAccount", err)
+	}
+	// The transaction is whole: a key that cannot be made leaves the old one.
+	if err := beside.RotateAccountKey(ctx, "default", "OTHER", "s"); err == nil {
+		t.Error("the ID of another account's key was taken")
+	}
+	if k, err := c.Key(ctx, old.ID); err != nil || k.Secret != old.Secret {
+		t.Errorf("the old key, after a rotation that failed: %+v, %v", k, err)
+	}
+	var both sync.WaitGroup
+	for i, from := range []*catalog.Catalog{c, beside} {
+		both.Go(func() {
+			if err := from.RotateAccountKey(ctx, "default", fmt.Sprintf("NEW%d", i), fmt.Sprintf("secret %d", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	keys, err := c.Keys(ctx, old.Account, "")
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys of the root user, %v; want one", len(keys), err)
+	}
+	k, found, err := c.AccountKey(ctx, "default")
+	if err != nil || !found || k.Account != old.Account || k.ID != keys[0].ID || k.Secret != "secret "+k.ID[3:] {
+		t.Errorf("the key of the account: %+v, %v, %v", k, found, err)
+	}
+	if _, err := c.Key(ctx, old.ID); !errors.Is(err, identity.ErrNone) {
+		t.Errorf("the old key: got %v, want ErrNone", err)
+	}
+	for _, id := range []string{"HERS", "OTHER"} {
+		if _, err := c.Key(ctx, id); err != nil {
+			t.Errorf("key %s: %v", id, err)
+		}
+	}
+}
+
 // What is opened beside is never made, and never another's format.
 func TestOpenBesideRefuses(t *testing.T) {
 	dir := t.TempDir()
