@@ -85,51 +85,71 @@ func (c accountCreateCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer db.Close()
-	if err := datadir.CheckServer(c.DataDir); err != nil {
-		return fmt.Errorf("%s: %w; start it first: shale serve --data-dir %s", c.DataDir, err, shellQuote(c.DataDir))
-	}
-	key := newAccessKey()
-	switch err := db.CreateAccount(ctx, c.Name, key); {
-	case errors.Is(err, catalog.ErrAccountExists):
-		if key, err = profileless(ctx, db, c.DataDir, c.Name); err != nil {
-			return err
-		}
-	case err != nil:
+	if err := checkStarted(c.DataDir); err != nil {
 		return err
 	}
-	if err := datadir.AddProfile(c.DataDir, c.Name, key.ID, key.Secret); err != nil {
+	err = db.CreateAccount(ctx, c.Name, newAccessKey())
+	if errors.Is(err, catalog.ErrAccountExists) {
+		err = profileless(c.DataDir, c.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if err := datadir.AddProfile(c.DataDir, c.Name, keyOf(ctx, db, c.Name)); err != nil {
+		return err
+	}
+	a, err := accountNamed(ctx, db, c.Name)
+	if err != nil {
 		return err
 	}
 	if c.JSON {
-		accounts, err := db.Accounts(ctx)
-		if err != nil {
-			return err
-		}
-		for _, a := range accounts {
-			if a.Name == c.Name {
-				return printJSON(std, resultOf(a))
-			}
-		}
+		return printJSON(std, resultOf(a))
 	}
-	_, err = fmt.Fprintln(std.out, key.Account)
+	_, err = fmt.Fprintln(std.out, a.ID)
 	return err
 }
 
-// profileless gives the key of an account that has no profile, as after a
-// crash before it was written. One that has is complete, and an error.
-func profileless(ctx context.Context, db *catalog.Catalog, dir, name string) (catalog.AccessKey, error) {
+// profileless is an error if the account has a profile. One that has none is as
+// after a crash before it was written.
+func profileless(dir, name string) error {
 	has, err := datadir.HasProfile(dir, name)
+	if err == nil && has {
+		err = fmt.Errorf("%w: %s; its key is in %s", catalog.ErrAccountExists, name, datadir.FilesOf(dir).Credentials)
+	}
+	return err
+}
+
+// keyOf asks the catalog for the key of an account's root user.
+func keyOf(ctx context.Context, db *catalog.Catalog, name string) datadir.Key {
+	return func() (id, secret string, err error) {
+		key, found, err := db.AccountKey(ctx, name)
+		if err == nil && !found {
+			err = fmt.Errorf("the account %s has no access key", name)
+		}
+		return key.ID, key.Secret, err
+	}
+}
+
+// accountNamed finds an account.
+func accountNamed(ctx context.Context, db *catalog.Catalog, name string) (catalog.Account, error) {
+	accounts, err := db.Accounts(ctx)
 	if err != nil {
-		return catalog.AccessKey{}, err
+		return catalog.Account{}, err
 	}
-	if has {
-		return catalog.AccessKey{}, fmt.Errorf("%w: %s; its key is in %s", catalog.ErrAccountExists, name, datadir.FilesOf(dir).Credentials)
+	for _, a := range accounts {
+		if a.Name == name {
+			return a, nil
+		}
 	}
-	key, found, err := db.AccountKey(ctx, name)
-	if err == nil && !found {
-		err = fmt.Errorf("the account %s has no access key", name)
+	return catalog.Account{}, fmt.Errorf("%w: %s", catalog.ErrNoAccount, name)
+}
+
+// checkStarted is an error if no server has been started on the folder.
+func checkStarted(dir string) error {
+	if err := datadir.CheckServer(dir); err != nil {
+		return fmt.Errorf("%s: %w; start it first: shale serve --data-dir %s", dir, err, shellQuote(dir))
 	}
-	return key, err
+	return nil
 }
 
 // Run lists the accounts.

@@ -45,7 +45,7 @@ type node struct {
 	catalog  *catalog.Catalog
 	store    *blockstore.Store
 	service  *snapshot.Service
-	key      catalog.AccessKey // of the default account
+	account  string // number of the default account
 	identity *identity.Service
 	clock    *testClock
 	quotas   *quota.Quotas
@@ -271,7 +271,7 @@ func (n *node) begin(ctx context.Context, testControls bool) error {
 			return err
 		}
 	}
-	n.key = key
+	n.account = key.Account
 	if _, marked, err := n.catalog.Setting(ctx, settingTestControls, nil); err != nil || marked || !testControls {
 		return err
 	}
@@ -292,7 +292,7 @@ func (n *node) writeClient(ctx context.Context, dir *datadir.Dir, c datadir.Clie
 			others = append(others, a.Name)
 		}
 	}
-	return dir.WriteClient(c, others)
+	return dir.WriteClient(c, keyOf(ctx, n.catalog, defaultAccount), others)
 }
 
 // readyTime bounds how long a catalog elsewhere may take to answer while it

@@ -150,11 +150,7 @@ func (c *rebuildCmd) addProfile(ctx context.Context, std streams, dir *datadir.D
 		return err
 	}
 	defer cat.Close()
-	key, _, err := cat.AccountKey(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := datadir.AddProfile(dir.Path(), name, key.ID, key.Secret); errors.Is(err, datadir.ErrNoServer) {
+	if err := datadir.AddProfile(dir.Path(), name, keyOf(ctx, cat, name)); errors.Is(err, datadir.ErrNoServer) {
 		fmt.Fprintf(std.err, "shale: after the next start, write the profile of account %s: shale account create --data-dir %s %s\n",
 			oneLine(name), shellQuote(c.DataDir), shellQuote(name))
 		return nil

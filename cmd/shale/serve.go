@@ -253,7 +253,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		options.KMS = trent.New(n.kms)
 	}
 	if c.Anonymous != anonymousOff {
-		options.Anonymous = n.key.Account
+		options.Anonymous = n.account
 	}
 	if c.TestControls {
 		options.TestControls = n
@@ -268,9 +268,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	endpoint, bundle, err := c.endpoint(listener.Addr(), secure, log)
 	if err == nil {
-		err = n.writeClient(ctx, dir, datadir.Client{
-			AccessKey: n.key.ID, Secret: n.key.Secret, Region: c.Region[0], Endpoint: endpoint, CABundle: bundle,
-		})
+		err = n.writeClient(ctx, dir, datadir.Client{Region: c.Region[0], Endpoint: endpoint, CABundle: bundle})
 	}
 	if err == nil {
 		err = c.serve(ctx, listener, gateway.NewServer(g, log), func() {

@@ -89,7 +89,7 @@ func (w *world) discard() {
 }
 
 func (w *world) caller() snapshot.Caller {
-	return snapshot.Caller{Account: w.node.key.Account, Region: "us-east-1"}
+	return snapshot.Caller{Account: w.node.account, Region: "us-east-1"}
 }
 
 // content is block number n of all that the script writes; 0 is zeros.
@@ -271,11 +271,11 @@ func script() []step {
 		restarts(),
 		reclaims("nothing but old manifests"),
 		{"make a key", func(ctx context.Context, w *world) error {
-			_, err := w.node.kms.CreateKey(ctx, kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}, kms.CreateRequest{Description: "a key"})
+			_, err := w.node.kms.CreateKey(ctx, kms.Caller{Account: w.node.account, Region: "us-east-1"}, kms.CreateRequest{Description: "a key"})
 			return err
 		}},
 		{"name a key", func(ctx context.Context, w *world) error {
-			c := kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}
+			c := kms.Caller{Account: w.node.account, Region: "us-east-1"}
 			all, err := w.node.kms.Keys(ctx, c)
 			if err != nil {
 				return err
@@ -294,15 +294,15 @@ func script() []step {
 		starts("f", "", true), puts("f", 0, 5), puts("f", 1, 12),
 		{"schedule the key's deletion", func(ctx context.Context, w *world) error {
 			days := int64(7)
-			_, err := w.node.kms.ScheduleDeletion(ctx, kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}, w.ids["key"], &days)
+			_, err := w.node.kms.ScheduleDeletion(ctx, kms.Caller{Account: w.node.account, Region: "us-east-1"}, w.ids["key"], &days)
 			return err
 		}},
 		{"cancel that", func(ctx context.Context, w *world) error {
-			_, err := w.node.kms.CancelDeletion(ctx, kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}, w.ids["key"])
+			_, err := w.node.kms.CancelDeletion(ctx, kms.Caller{Account: w.node.account, Region: "us-east-1"}, w.ids["key"])
 			return err
 		}},
 		{"enable the key", func(ctx context.Context, w *world) error {
-			return w.node.kms.EnableKey(ctx, kms.Caller{Account: w.node.key.Account, Region: "us-east-1"}, w.ids["key"])
+			return w.node.kms.EnableKey(ctx, kms.Caller{Account: w.node.account, Region: "us-east-1"}, w.ids["key"])
 		}},
 		starts("last", "b", false), puts("last", 1, 13), puts("last", 50, 1),
 		asks("count usage", func(ctx context.Context, s *snapshot.Service, _ snapshot.Caller, _ *world) error {

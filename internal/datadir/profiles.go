@@ -12,13 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Client is what AWS's clients need to know to use a server.
+// A Client is what AWS's clients need to know to use a server, besides a key.
 type Client struct {
-	AccessKey, Secret string
-	Region            string
-	Endpoint          string // URL
-	CABundle          string // file of the authority to trust; empty for the system's
+	Region   string
+	Endpoint string // URL
+	CABundle string // file of the authority to trust; empty for the system's
 }
+
+// A Key gives the access key that an account has now. It is asked while the
+// files are locked: whoever replaces a key writes the files afterwards, so
+// nobody can write an older one over it.
+type Key func() (id, secret string, err error)
 
 // Files are the paths of the two files that tell AWS's clients about the
 // server of a data folder.
@@ -45,12 +49,14 @@ func (p profile) inConfig() string {
 }
 
 // WriteClient writes the two files, readable by the owner only, each replaced
-// as a whole and only if it changes. The default profile gets all of c. Where
+// as a whole and only if it changes. The default profile gets the key and c. Where
 // there are profiles of the accounts, they get its region and endpoint, since
 // the server may have moved. Nothing else in the files is touched.
-func (d *Dir) WriteClient(c Client, accounts []string) error {
+func (d *Dir) WriteClient(c Client, key Key, accounts []string) error {
 	return edit(d.path, func(credentials, config *sections) error {
-		credentials.setKey(defaultProfile, c)
+		if err := credentials.setKey(defaultProfile, key); err != nil {
+			return err
+		}
 		config.setServer(defaultProfile, c)
 		for _, name := range accounts {
 			if config.find(profile(name).inConfig()) != nil {
@@ -81,16 +87,18 @@ func checkServer(config *sections) error {
 }
 
 // AddProfile writes the profile of an account with its key into the two files
-// of the folder, with the region and the endpoint that the default profile
-// has. A server may run on the folder. The error is ErrNoServer before one
-// ever has.
-func AddProfile(dir, name, accessKey, secret string) error {
+// of the folder, in place of what it was, with the region and the endpoint that
+// the default profile has. A server may run on the folder. The error is
+// ErrNoServer before one ever has.
+func AddProfile(dir, name string, key Key) error {
 	return edit(dir, func(credentials, config *sections) error {
 		if err := checkServer(config); err != nil {
 			return err
 		}
 		server, p := config.find(defaultProfile.inConfig()), profile(name)
-		credentials.setKey(p, Client{AccessKey: accessKey, Secret: secret})
+		if err := credentials.setKey(p, key); err != nil {
+			return err
+		}
 		config.setServer(p, Client{
 			Region: server.get("region"), Endpoint: server.get("endpoint_url"), CABundle: server.get("ca_bundle"),
 		})
@@ -224,10 +232,15 @@ func (s *sections) ensure(name string) *section {
 	return added
 }
 
-func (s *sections) setKey(p profile, c Client) {
+func (s *sections) setKey(p profile, key Key) error {
+	id, secret, err := key()
+	if err != nil {
+		return err
+	}
 	section := s.ensure(p.inCredentials())
-	section.set("aws_access_key_id", c.AccessKey)
-	section.set("aws_secret_access_key", c.Secret)
+	section.set("aws_access_key_id", id)
+	section.set("aws_secret_access_key", secret)
+	return nil
 }
 
 func (s *sections) setServer(p profile, c Client) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,17 +43,23 @@ func files(t *testing.T, dir string) (credentials, config string) {
 	return texts[0], texts[1]
 }
 
-var client = datadir.Client{AccessKey: "AKIA", Secret: "s=c/r+t", Region: "us-east-1", Endpoint: "http://127.0.0.1:1"}
+var client = datadir.Client{Region: "us-east-1", Endpoint: "http://127.0.0.1:1"}
+
+func key(id, secret string) datadir.Key {
+	return func() (string, string, error) { return id, secret, nil }
+}
+
+var clientKey = key("AKIA", "s=c/r+t")
 
 func TestProfiles(t *testing.T) {
 	d, dir := openDir(t)
-	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); !errors.Is(err, datadir.ErrNoServer) {
+	if err := datadir.AddProfile(dir, "backup", key("AKIB", "b")); !errors.Is(err, datadir.ErrNoServer) {
 		t.Errorf("before the first start: got %v, want ErrNoServer", err)
 	}
-	if err := d.WriteClient(client, nil); err != nil {
+	if err := d.WriteClient(client, clientKey, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); err != nil {
+	if err := datadir.AddProfile(dir, "backup", key("AKIB", "b")); err != nil {
 		t.Fatal(err)
 	}
 	credentials, config := files(t, dir)
@@ -97,7 +104,7 @@ func TestMovedServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.WriteClient(client, []string{"backup", "no-profile"}); err != nil {
+	if err := d.WriteClient(client, clientKey, []string{"backup", "no-profile"}); err != nil {
 		t.Fatal(err)
 	}
 	credentials, config := files(t, dir)
@@ -113,15 +120,15 @@ func TestMovedServer(t *testing.T) {
 // Of profiles added at once none is lost, and a server may start meanwhile.
 func TestProfilesAtOnce(t *testing.T) {
 	d, dir := openDir(t)
-	if err := d.WriteClient(client, nil); err != nil {
+	if err := d.WriteClient(client, clientKey, nil); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			err := datadir.AddProfile(dir, fmt.Sprintf("n%d", i), fmt.Sprintf("K%d", i), "s")
+			err := datadir.AddProfile(dir, fmt.Sprintf("n%d", i), key(fmt.Sprintf("K%d", i), "s"))
 			if i%5 == 0 {
-				err = errors.Join(err, d.WriteClient(client, nil))
+				err = errors.Join(err, d.WriteClient(client, clientKey, nil))
 			}
 			if err != nil {
 				t.Error(err)
@@ -147,15 +154,58 @@ func TestProfilesAtOnce(t *testing.T) {
 	}
 }
 
+// A key that is exchanged while another process writes the one before it, as a
+// server does that starts, is in the files at the end.
+func TestReplacedKey(t *testing.T) {
+	d, dir := openDir(t)
+	read, replaced, started := make(chan bool), make(chan bool), make(chan error)
+	go func() {
+		started <- d.WriteClient(client, func() (string, string, error) {
+			close(read)
+			select { // the lock keeps the other from being done
+			case <-replaced:
+			case <-time.After(100 * time.Millisecond):
+			}
+			return "OLD", "s", nil
+		}, nil)
+	}()
+	<-read
+	err := d.WriteClient(client, key("NEW", "s"), nil)
+	close(replaced)
+	if err := errors.Join(err, <-started); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, found, err := datadir.ProfileKey(dir, "default"); id != "NEW" || !found || err != nil {
+		t.Errorf("got %s, %v, %v; want NEW", id, found, err)
+	}
+}
+
+// A key that cannot be had changes nothing.
+func TestUnknownKey(t *testing.T) {
+	d, dir := openDir(t)
+	if err := d.WriteClient(client, clientKey, nil); err != nil {
+		t.Fatal(err)
+	}
+	credentials, config := files(t, dir)
+	unknown := errors.New("unknown")
+	err := datadir.AddProfile(dir, "backup", func() (string, string, error) { return "", "", unknown })
+	if !errors.Is(err, unknown) {
+		t.Errorf("got %v", err)
+	}
+	if again, config2 := files(t, dir); again != credentials || config2 != config {
+		t.Error("the files were changed")
+	}
+}
+
 // A crash between the two files leaves a profile that is not whole; it is added
 // again.
 func TestHalfAProfile(t *testing.T) {
 	d, dir := openDir(t)
-	if err := d.WriteClient(client, nil); err != nil {
+	if err := d.WriteClient(client, clientKey, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, config := files(t, dir)
-	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); err != nil {
+	if err := datadir.AddProfile(dir, "backup", key("AKIB", "b")); err != nil {
 		t.Fatal(err)
 	}
 	whole, _ := files(t, dir)
@@ -165,7 +215,7 @@ func TestHalfAProfile(t *testing.T) {
 	if has, err := datadir.HasProfile(dir, "backup"); has || err != nil {
 		t.Errorf("HasProfile: got %v, %v", has, err)
 	}
-	if err := datadir.AddProfile(dir, "backup", "AKIB", "b"); err != nil {
+	if err := datadir.AddProfile(dir, "backup", key("AKIB", "b")); err != nil {
 		t.Fatal(err)
 	}
 	if has, err := datadir.HasProfile(dir, "backup"); !has || err != nil {
