@@ -14,9 +14,11 @@ const (
 	// maxKnown bounds the credentials that are kept in memory. A session token
 	// and its policy may have some 8 KiB, others have little.
 	maxKnown = 1000
-	// knownTime bounds how long one is kept: by then a server whose catalog
-	// another one has taken over learns of the other's changes.
-	knownTime = time.Minute
+	// knownTime bounds how long one is kept: by then a server learns of what it
+	// did not do itself. A root user's key is exchanged by another process, and
+	// its catalog may be another server's by now. Looking up takes less than a
+	// millisecond; a longer time would save nothing that can be measured.
+	knownTime = time.Second
 )
 
 // presented is what a request shows of its credential.
@@ -36,7 +38,7 @@ type credential struct {
 // other means that it cannot be known now.
 //
 // Changes made through this service count for every call that begins after
-// they have returned.
+// they have returned; others do a second later at the latest.
 func (s *Service) Credential(ctx context.Context, key, token string) (secret string, p *policy.Principal, err error) {
 	c, err := s.remember(presented{key, token}, func(of presented) (credential, error) { return s.look(ctx, of) })
 	if err != nil {

@@ -211,6 +211,29 @@ func TestAccountsFromBeside(t *testing.T) {
 	}
 }
 
+// A root user's key that another process exchanges is taken at once, and the
+// old one refused a second later. What the root user has begun with it goes on.
+func TestKeyRotatedBeside(t *testing.T) {
+	w := newWorld(t, nil)
+	session, err := w.GetSessionToken(t.Context(), w.by(t, "ROOTKEY", ""), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.by(t, "ROOTKEY", "") // remembered
+	if err := w.catalog.RotateAccountKey(t.Context(), "default", "NEWKEY", "new"); err != nil {
+		t.Fatal(err)
+	}
+	rotated := time.Now()
+	if secret, p, err := w.Credential(t.Context(), "NEWKEY", ""); err != nil || secret != "new" || p.ARN != identity.Root(account).ARN {
+		t.Errorf("the new key: %+v, %v", p, err)
+	}
+	time.Sleep(time.Until(rotated.Add(time.Second)))
+	if _, _, err := w.Credential(t.Context(), "ROOTKEY", ""); kind(err) != sigv4.UnknownKey.String() {
+		t.Errorf("the old key: got %v, want UnknownKey", err)
+	}
+	w.by(t, session.AccessKey, session.Token)
+}
+
 // A slowStore stops between reading a policy and telling what it read, and
 // counts how often keys are read.
 type slowStore struct {
@@ -261,7 +284,7 @@ func TestLookupRacesChange(t *testing.T) {
 	}
 }
 
-// The block path does not ask the catalog.
+// The block path does not ask the catalog, but once a second.
 func TestCredentialIsRemembered(t *testing.T) {
 	var slow *slowStore
 	w := newWorld(t, func(s identity.Store) identity.Store {
@@ -269,11 +292,12 @@ func TestCredentialIsRemembered(t *testing.T) {
 		return slow
 	})
 	k := w.user(t, "alice", allow("ebs:*"))
+	begun := time.Now()
 	for range 10 {
 		w.by(t, k.ID, "")
 	}
-	if n := slow.reads.Load(); n != 1 {
-		t.Errorf("the key was read %d times, want once", n)
+	if n, most := slow.reads.Load(), 1+int64(time.Since(begun)/time.Second); n > most {
+		t.Errorf("the key was read %d times, want at most %d", n, most)
 	}
 }
 
