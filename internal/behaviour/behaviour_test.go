@@ -268,6 +268,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Who misspells an operation is told of all kinds that there are.
+func TestRefusedOperation(t *testing.T) {
+	for _, name := range []string{"PutBlock", "iam:MakeUser", "sts:", "s3:GetObject"} {
+		_, err := behaviour.Parse(fmt.Appendf(nil, `{"rules": [{"operation": %q, "effect": {"delay_ms": 1}}]}`, name), vocabulary)
+		want := fmt.Sprintf(`rules.0.operation must be an operation of the EBS direct APIs, "ec2:…", "kms:…", "iam:…", "sts:…" or "*"; it was %q`, name)
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
 // What a rule's members are, Counts shows; no rules are rules, too.
 func TestAccepted(t *testing.T) {
 	r := parse(t, `{"rules": [{"operation": "ListChangedBlocks", "snapshot": "snap-0a", "account": "111122223333",

@@ -129,7 +129,7 @@ func (p *parser) rule(at string, value jsontext.Value) *entry {
 		e.operation = everyOperation
 	}
 	if e.operation == "" {
-		p.refuse(at+".operation", m["operation"], `be an operation of the EBS direct APIs, "ec2:…", "kms:…" or "*"`)
+		p.refuse(at+".operation", m["operation"], `be an operation of the EBS direct APIs, "ec2:…", "kms:…", "iam:…", "sts:…" or "*"`)
 	}
 	if v := m["snapshot"]; v != nil {
 		r.Snapshot = p.text(at+".snapshot", v)
