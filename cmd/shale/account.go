@@ -13,11 +13,13 @@ import (
 
 	"shale/internal/catalog"
 	"shale/internal/datadir"
+	"shale/internal/identity"
 )
 
 type accountCmd struct {
-	Create accountCreateCmd `cmd:"" help:"Add an account and write its key."`
-	List   accountListCmd   `cmd:"" help:"List the accounts."`
+	Create    accountCreateCmd    `cmd:"" help:"Add an account and write its key."`
+	List      accountListCmd      `cmd:"" help:"List the accounts."`
+	RotateKey accountRotateKeyCmd `cmd:"" help:"Exchange the key of an account's root user."`
 }
 
 // Help is shown by --help.
@@ -142,6 +144,73 @@ func accountNamed(ctx context.Context, db *catalog.Catalog, name string) (catalo
 		}
 	}
 	return catalog.Account{}, fmt.Errorf("%w: %s", catalog.ErrNoAccount, name)
+}
+
+type accountRotateKeyCmd struct {
+	Name string `arg:"" help:"The account's name; that of the first one is default."`
+	dataDirFlag
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// Help is shown by --help.
+func (accountRotateKeyCmd) Help() string {
+	return `Makes a new access key for the account's root user, removes the old one, and
+writes the new one to DIR/credentials, as the profile of the account's name.
+Prints its ID. Whoever uses the old one elsewhere needs the new one from there.
+
+A running server takes the new key at once. The old one is refused a second
+later at the latest; a request that has begun by then is finished. If the
+command is interrupted, give it again.
+
+What was made with the old key stays. Its sessions end by themselves within an
+hour; users and roles with their keys and policies, policies of KMS keys, and
+shares do not: look at them after a theft. A copy of the data folder or of the
+catalog has the key of its time: rotate it again if you put one back.
+
+Examples:
+
+    shale account rotate-key default --data-dir ./data
+    shale account rotate-key backup --data-dir ./data --json`
+}
+
+// Run rotates the key. The old one is gone before the profile has the new one:
+// a crash in between leaves a profile with a key that nobody takes, and a
+// repetition writes another. The default one is written by the server's next
+// start, too.
+func (c accountRotateKeyCmd) Run(ctx context.Context, std streams) error {
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := checkStarted(c.DataDir); err != nil {
+		return err
+	}
+	id, secret := identity.NewAccessKey()
+	err = db.RotateAccountKey(ctx, c.Name, id, secret)
+	if errors.Is(err, catalog.ErrNoAccount) {
+		return noAccount(c.Name, c.DataDir)
+	}
+	if err != nil {
+		return err
+	}
+	if err := datadir.AddProfile(c.DataDir, c.Name, keyOf(ctx, db, c.Name)); err != nil {
+		return fmt.Errorf("the old key is void, and the new one was not written: %w; give the command again", err)
+	}
+	a, err := accountNamed(ctx, db, c.Name)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(std, resultOf(a))
+	}
+	_, err = fmt.Fprintln(std.out, a.AccessKey)
+	return err
+}
+
+// noAccount says that there is no account of the name.
+func noAccount(name, dir string) error {
+	return fmt.Errorf("there is no account %q; see: shale account list --data-dir %s", name, shellQuote(dir))
 }
 
 // checkStarted is an error if no server has been started on the folder.

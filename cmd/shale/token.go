@@ -89,7 +89,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, std streams) (err error) {
 		return fmt.Errorf("there is no user %q of an account %q; users are made with IAM: aws iam create-user --user-name %s", c.User, c.Account, shellQuote(c.User))
 	}
 	if !found {
-		return fmt.Errorf("there is no account %q; see: shale account list --data-dir %s", c.Account, shellQuote(c.DataDir))
+		return noAccount(c.Account, c.DataDir)
 	}
 	if c.JSON {
 		shown := describeToken(&t)
