@@ -43,7 +43,7 @@ func TestTablesAreComplete(t *testing.T) {
 // Spec: ebs-direct §9.3.
 func TestRateExceeded(t *testing.T) {
 	w := httptest.NewRecorder()
-	trent.New(nil).Refuse(w, nil, &rest.Error{Kind: rest.RateExceeded})
+	trent.New(nil).Refuse(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody), &rest.Error{Kind: rest.RateExceeded})
 	if w.Code != 400 || w.Body.String() != `{"__type":"ThrottlingException","message":"The account sends too many requests; send fewer of them a second"}` {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
