@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -532,17 +533,24 @@ func TestBehaviourAWSLike(t *testing.T) {
 	t.Parallel()
 	x := newTester(t)
 	x.SetBehaviour(`{"preset": "aws-like"}`)
-	throttled := 0
-	for range 30 {
-		_, err := x.once.StartSnapshot(t.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
-		if _, code := errorOf(err); code == "ThrottlingException" {
-			throttled++
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	const many = 100 // and all at once: a slow machine might take its time for them
+	var throttled atomic.Int64
+	var starting errgroup.Group
+	for range many {
+		starting.Go(func() error {
+			_, err := x.once.StartSnapshot(t.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
+			if _, code := errorOf(err); code == "ThrottlingException" {
+				throttled.Add(1)
+				return nil
+			}
+			return err
+		})
 	}
-	if throttled == 0 {
-		t.Error("30 snapshots were started at once")
+	if err := starting.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if throttled.Load() == 0 {
+		t.Errorf("%d snapshots were started at once", many)
 	}
 	x.Advance(2 * time.Second)
 	id := x.start()
