@@ -3,7 +3,7 @@
 # coldsnap, a client of the EBS direct APIs that nobody here wrote. Building it
 # takes some ten minutes, so this is a step of .ci/run and not of make test; it
 # is built once, into .tools. Then the same again with the server misbehaving as
-the preset "hostile" has it. Needs cargo, curl, e2fsprogs and bin/shale.
+# the preset "hostile" has it. Needs cargo, curl, e2fsprogs and bin/shale.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
