@@ -27,7 +27,7 @@ if ! command -v gcc >/dev/null; then
   race=()
   not_run+=("the race detector: it needs gcc")
 fi
-CGO_ENABLED=${race:+1} go_test "${race[@]}" ./bench/... ./cmd/... ./internal/...
+CGO_ENABLED=${race:+1} go_test "${race[@]}" -timeout 20m ./bench/... ./cmd/... ./internal/...
 
 echo "== the service, with its catalog in PostgreSQL"
 if find /usr/lib/postgresql/*/bin -name initdb 2>/dev/null | grep -q . || command -v initdb >/dev/null; then
