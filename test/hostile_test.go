@@ -162,6 +162,7 @@ type hostile struct {
 	credentials aws.Credentials
 	secret      string
 	target      string // a pending snapshot
+	kept        string // a completed one
 }
 
 func newHostile(t *testing.T, s *server) *hostile {
@@ -173,19 +174,23 @@ func newHostile(t *testing.T, s *server) *hostile {
 	}
 	config.Retryer = nil // good clients come back, as SDKs do
 	config.RetryMaxAttempts = 30
-	return &hostile{
+	h := &hostile{
 		s: s, ebs: ebs.NewFromConfig(config), ec2: ec2.NewFromConfig(config),
 		credentials: credentials, secret: credentials.SecretAccessKey, target: s.startSnapshot(t),
 	}
+	if h.kept, _, err = h.make(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
-// good makes a snapshot of some blocks, reads it back, and deletes it.
-func (h *hostile) good(ctx context.Context, seed int) error {
+// make makes a snapshot of some blocks.
+func (h *hostile) make(ctx context.Context, seed int) (id string, content map[int][]byte, err error) {
 	started, err := h.ebs.StartSnapshot(ctx, &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	content := make(map[int][]byte)
+	content = make(map[int][]byte)
 	r := rand.New(rand.NewPCG(uint64(seed), 1))
 	for len(content) < 8 {
 		b := make([]byte, blockSize)
@@ -195,19 +200,26 @@ func (h *hostile) good(ctx context.Context, seed int) error {
 		index := r.IntN(2048)
 		content[index] = b
 		if err := putBlock(ctx, h.ebs, *started.SnapshotId, index, b); err != nil {
-			return err
+			return "", nil, err
 		}
 	}
 	in := &ebs.CompleteSnapshotInput{SnapshotId: started.SnapshotId, ChangedBlocksCount: aws.Int32(int32(len(content)))}
 	if _, err := h.ebs.CompleteSnapshot(ctx, in); err != nil {
-		return err
+		return "", nil, err
 	}
 	waiter := ec2.NewSnapshotCompletedWaiter(h.ec2, func(o *ec2.SnapshotCompletedWaiterOptions) { o.MinDelay = 50 * time.Millisecond })
-	if err := waiter.Wait(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*started.SnapshotId}}, time.Minute); err != nil {
+	err = waiter.Wait(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*started.SnapshotId}}, time.Minute)
+	return *started.SnapshotId, content, err
+}
+
+// good makes a snapshot, reads it back, and deletes it.
+func (h *hostile) good(ctx context.Context, seed int) error {
+	id, content, err := h.make(ctx, seed)
+	if err != nil {
 		return err
 	}
 	read := 0
-	err = eachBlock(ctx, h.ebs, *started.SnapshotId, func(index int, b []byte) error {
+	err = eachBlock(ctx, h.ebs, id, func(index int, b []byte) error {
 		if read++; !bytes.Equal(b, content[index]) {
 			return fmt.Errorf("block %d came back changed", index)
 		}
@@ -219,7 +231,7 @@ func (h *hostile) good(ctx context.Context, seed int) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: started.SnapshotId})
+	_, err = h.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
 	return err
 }
 
@@ -541,6 +553,24 @@ var hostileKinds = []struct {
 			c.Write(head)
 		}
 		drip(ctx, c, head, 16)
+		return nil
+	}},
+	{"takes no image", func(h *hostile, ctx context.Context) error {
+		head, err := h.head(forgery{"GET", "/snapshots/" + h.kept + "/image", "ebs", "us-east-1", time.Now(), ""})
+		if err != nil {
+			return err
+		}
+		c, err := h.dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetReadBuffer(4 << 10)
+		c.Write(head)
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
 		return nil
 	}},
 }

@@ -357,7 +357,7 @@ func TestNewerKeyFiles(t *testing.T) {
 				x := &page.Snapshots[i]
 				image, err := n.service.OpenImage(t.Context(), fixtureCaller, x.ID)
 				if err == nil {
-					for _, readErr := range image.Read(t.Context(), 0, 11*block.Size) {
+					for _, readErr := range image.Read(t.Context(), nil, 0, 11*block.Size) {
 						err = errors.Join(err, readErr)
 					}
 				}

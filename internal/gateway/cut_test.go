@@ -3,9 +3,12 @@ package gateway_test
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"shale/internal/block"
 )
@@ -39,5 +42,47 @@ func TestCut(t *testing.T) {
 		if log := f.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "the disk is on fire") {
 			t.Errorf("length %q: the log says %s", length, log)
 		}
+	}
+}
+
+// A client that does not take its answer can be made to let go of it at once, for
+// others that need the memory, which the log says.
+func TestInterruptedAnswer(t *testing.T) {
+	f := newFixture(t, nil)
+	answered := make(chan error, 1)
+	f.ebs.serve = func(w http.ResponseWriter, _ *http.Request, _ *block.Digest) error {
+		time.AfterFunc(100*time.Millisecond, w.(interface{ Interrupt() }).Interrupt)
+		var err error
+		for err == nil { // until more is under way than fits between here and there
+			_, err = w.Write(make([]byte, 1<<20))
+		}
+		answered <- err
+		return nil
+	}
+	address := f.listen(t)
+	r := sign(t, request("GET", "/snapshots/snap-0/blocks", ""), signing{})
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := r.Write(c); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-answered:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v, want that the time is over", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it still waits for the client")
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(f.log.String(), "did not take its answer"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log says %s", f.log.String())
+		}
+	}
+	if log := f.log.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log says %s", log)
 	}
 }

@@ -153,6 +153,9 @@ func (x *exchange) recovered(p any) (again any) {
 	return nil
 }
 
+// errMadeRoom is for the log.
+var errMadeRoom = errors.New("the client did not take its answer, while others waited for the memory that held it")
+
 // perBlock are the operations that come by the thousand; those that succeed
 // are not worth a line to an operator.
 var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": true}
@@ -160,7 +163,10 @@ var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": tru
 // log writes the request's one line. It never holds keys, signatures, tokens,
 // query strings or bytes of blocks.
 func (x *exchange) log(took time.Duration) {
-	level := slog.LevelInfo
+	level, err := slog.LevelInfo, x.err
+	if err == nil && x.w.interrupted.Load() {
+		err = errMadeRoom
+	}
 	// Nothing of ours failed, even where HTTP has a status above 500 for it.
 	_, theirs := errors.AsType[*rest.Error](x.err)
 	switch {
@@ -168,7 +174,7 @@ func (x *exchange) log(took time.Duration) {
 	case x.rule > 0 && x.stack == nil: // it was to be so
 	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil, x.cut:
 		level = slog.LevelError
-	case x.quiet, x.err == nil && perBlock[x.op]:
+	case x.quiet, err == nil && perBlock[x.op]:
 		level = slog.LevelDebug
 	}
 	ctx := context.WithoutCancel(x.r.Context())
@@ -192,8 +198,8 @@ func (x *exchange) log(took time.Duration) {
 	if x.rule > 0 {
 		attrs = append(attrs, slog.Int("rule", x.rule))
 	}
-	if x.err != nil {
-		attrs = append(attrs, slog.String("err", explain(x.err)))
+	if err != nil {
+		attrs = append(attrs, slog.String("err", explain(err)))
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))

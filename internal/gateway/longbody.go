@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"shale/internal/rest"
@@ -27,6 +28,7 @@ type longBody struct {
 	ctx   context.Context
 	room  *seat.Room
 	place *seat.Seat // once it is longer than usual
+	rest  io.Reader  // the body, with the place
 }
 
 // Read fails with an *rest.Error of kind Busy where there is no room.
@@ -38,16 +40,16 @@ func (l *longBody) Read(p []byte) (int, error) {
 		return 0, l.err
 	}
 	if l.place == nil {
-		place, err := l.room.Take(l.ctx, l.body)
+		place, err := l.room.Take(l.ctx)
 		if errors.Is(err, seat.ErrFull) {
 			return 0, &rest.Error{Kind: rest.Busy}
 		}
 		if err != nil {
 			return 0, err
 		}
-		l.place = place
+		l.place, l.rest = place, place.Receive(l.body)
 	}
-	n, err := l.place.Read(p)
+	n, err := l.rest.Read(p)
 	if err != nil && !l.place.Settle() {
 		return n, &rest.Error{Kind: rest.Busy}
 	}

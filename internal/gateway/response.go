@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,8 @@ type response struct {
 
 	status int // 0 until the header was written
 	n      int64
+
+	interrupted atomic.Bool // see Interrupt
 
 	// cut ends the connection in the middle of the answer, corrupt flips a bit of
 	// its body. Spec: test-controls, Behaviour.
@@ -107,4 +110,17 @@ func (w *response) begin() {
 }
 
 // extend lets the client have writeStall for what is written next.
-func (w *response) extend() { w.conn.SetWriteDeadline(time.Now().Add(writeStall)) }
+func (w *response) extend() {
+	w.conn.SetWriteDeadline(time.Now().Add(writeStall))
+	if w.interrupted.Load() { // its deadline may just have been moved
+		w.Interrupt()
+	}
+}
+
+// Interrupt makes the write in progress, and any other, fail: others wait for the
+// memory that holds what the client does not take. It may be called from another
+// goroutine.
+func (w *response) Interrupt() {
+	w.interrupted.Store(true)
+	w.conn.SetWriteDeadline(time.Unix(1, 0))
+}

@@ -105,7 +105,7 @@ func (b *imageBody) send(r *http.Request, parts []part, status int, contentType,
 	}
 	for _, p := range parts {
 		before := p.before
-		for piece, err := range b.img.Read(r.Context(), p.offset, p.length) {
+		for piece, err := range b.img.Read(r.Context(), rest.Client(b.w), p.offset, p.length) {
 			if err != nil {
 				if !b.begun {
 					b.w.Header().Del("Content-Range")

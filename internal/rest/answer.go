@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"shale/internal/block"
+	"shale/internal/seat"
 )
 
 // Send sends a whole answer. An error of Write means that the client has gone,
@@ -24,6 +25,12 @@ func SendBlock(w http.ResponseWriter, data []byte, d block.Digest) {
 	SetChecksum(w.Header(), d)
 	w.Header().Set("X-Amz-Data-Length", strconv.Itoa(len(data)))
 	Send(w, http.StatusOK, "application/octet-stream", data)
+}
+
+// Client is the one that w answers, for a seat: nil if it cannot be interrupted.
+func Client(w http.ResponseWriter) seat.Interrupter {
+	client, _ := w.(seat.Interrupter)
+	return client
 }
 
 // SetChecksum sets the headers in which a write and a read name the digest of

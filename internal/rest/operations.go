@@ -134,6 +134,7 @@ func getBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Service, calle
 		return err
 	}
 	auditGetBlock(r.Context(), &req)
+	req.Client = Client(w)
 	data, err := s.GetBlock(r.Context(), caller, req)
 	if err != nil {
 		return err

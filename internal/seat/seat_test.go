@@ -39,10 +39,11 @@ func (b *body) Read(p []byte) (int, error) {
 // reports whether that was until the end.
 func occupy(t *testing.T, r *seat.Room, b io.Reader, until <-chan struct{}) <-chan bool {
 	t.Helper()
-	s, err := r.Take(t.Context(), b)
+	s, err := r.Take(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	b = s.Receive(b)
 	ended := make(chan bool, 1)
 	go func() {
 		defer s.Leave()
@@ -54,7 +55,7 @@ func occupy(t *testing.T, r *seat.Room, b io.Reader, until <-chan struct{}) <-ch
 				return
 			default:
 			}
-			if _, err := s.Read(p); err != nil {
+			if _, err := b.Read(p); err != nil {
 				ended <- s.Settle()
 				return
 			}
@@ -82,7 +83,7 @@ func TestSlowestMakesRoom(t *testing.T) {
 		pausing := occupy(t, r, io.MultiReader(burst), done)
 		_ = pausing // no Interrupter, and so left alone
 		began := time.Now()
-		s, err := r.Take(t.Context(), newBody(1, 0))
+		s, err := r.Take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,18 +108,19 @@ func TestPauseMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := seat.NewRoom(1, 5*time.Second)
 		b := newBody(0, time.Hour)
-		s, err := r.Take(t.Context(), io.Reader(&started{Interrupter: b, n: 10 << 20, rest: b}))
+		s, err := r.Take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		paused := s.Receive(&started{Interrupter: b, n: 10 << 20, rest: b})
 		ended := make(chan bool, 1)
 		go func() {
-			io.Copy(io.Discard, s)
+			io.Copy(io.Discard, paused)
 			ended <- s.Settle()
 			s.Leave()
 		}()
 		time.Sleep(time.Second)
-		next, err := r.Take(t.Context(), newBody(1, 0))
+		next, err := r.Take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +154,7 @@ func TestPatience(t *testing.T) {
 		done := make(chan struct{})
 		fast := occupy(t, r, newBody(64<<10, 100*time.Millisecond), done)
 		began := time.Now()
-		if _, err := r.Take(t.Context(), newBody(1, 0)); !errors.Is(err, seat.ErrFull) {
+		if _, err := r.Take(t.Context()); !errors.Is(err, seat.ErrFull) {
 			t.Errorf("got %v, want ErrFull", err)
 		}
 		if took := time.Since(began); took != 5*time.Second {
@@ -160,12 +162,58 @@ func TestPatience(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Take(ctx, newBody(1, 0)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := r.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the context's error", err)
 		}
 		close(done)
 		if !<-fast {
 			t.Error("a body that moved had to make room")
+		}
+	})
+}
+
+// A body that is not taken makes room once its time is over, the one that has
+// waited for the longest first; one that nobody waits behind may take as long as
+// it likes.
+func TestSendMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := seat.NewRoom(2, 5*time.Second)
+		first, second := newBody(0, 0), newBody(0, 0)
+		sendTo := func(b *body) *seat.Seat {
+			s, err := r.Take(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Send(b, 4*time.Second)
+			return s
+		}
+		a := sendTo(first)
+		time.Sleep(time.Second)
+		b := sendTo(second)
+		defer b.Leave()
+		go func() {
+			<-first.stopped
+			if a.Settle() {
+				t.Error("the client that was interrupted was in time")
+			}
+			a.Leave()
+		}()
+		began := time.Now()
+		c, err := r.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Leave()
+		if took := time.Since(began); took < 2900*time.Millisecond || took > 3200*time.Millisecond {
+			t.Errorf("the seat took %v, want 3 seconds", took)
+		}
+		if !b.Settle() {
+			t.Error("the later one had to make room, too")
+		}
+		select {
+		case <-second.stopped:
+			t.Error("the later one was interrupted")
+		default:
 		}
 	})
 }

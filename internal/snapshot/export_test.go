@@ -12,12 +12,16 @@ import (
 const (
 	MaxWriting = maxWriting
 	MaxReading = maxReading
+	MaxImaging = maxImaging
 )
 
 // SetBufferWait sets how long a request waits for a buffer.
 func (s *Service) SetBufferWait(d time.Duration) {
-	s.bufferWait, s.writing = d, seat.NewRoom(maxWriting, d)
+	s.writing, s.reading, s.imaging = seat.NewRoom(maxWriting, d), seat.NewRoom(maxReading, d), seat.NewRoom(maxImaging, d)
 }
+
+// SetTakeWithin sets how long a client has to take a block while others wait.
+func (s *Service) SetTakeWithin(d time.Duration) { s.takeWithin = d }
 
 // Admit asks for a block of the snapshot to be written, and does no more.
 func Admit(ctx context.Context, s *Service, c Caller, snap *Snapshot) error {
@@ -25,7 +29,7 @@ func Admit(ctx context.Context, s *Service, c Caller, snap *Snapshot) error {
 }
 
 // Reading is how many blocks are in memory on their way out.
-func Reading(s *Service) int { return len(s.reading) }
+func Reading(s *Service) int { return s.reading.Taken() }
 
 // SetMaxCounted sets how many blocks the count of usage holds in memory, and how
 // many bytes of each part of its log.

@@ -9,6 +9,7 @@ import (
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/seat"
 )
 
 // imageWindow is how many blocks of an image are in memory at a time: the one
@@ -75,20 +76,22 @@ func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
 // buffer of those that all reads share. Only the block that is needed next is
 // waited for; ahead of it are taken what more than half of the buffers leave.
 // All images together have at most maxImaging, so that they never starve the
-// reading of single blocks, however slowly their callers go on. All goroutines
-// have ended when the iterator returns.
+// reading of single blocks, however slowly their callers go on. While others wait
+// for a buffer, a caller that keeps a piece for takeWithin has its client
+// interrupted, if that is not nil. All goroutines have ended when the iterator
+// returns.
 //
 // The first error ends it: every byte given before it is right. A block whose
 // bytes are not those written is an *Error of code Damaged. Throttled can come
 // in the place of the first piece only; later ones are waited for until ctx
 // ends.
-func (i *Image) Read(ctx context.Context, offset, length int64) iter.Seq2[[]byte, error] {
+func (i *Image) Read(ctx context.Context, client seat.Interrupter, offset, length int64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if !i.Root.IsZero() { // which has nothing below it
 			defer i.service.store.Pin(i.Root)()
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		r := imageReader{ctx: ctx, image: i}
+		r := imageReader{ctx: ctx, image: i, client: client}
 		var stop func()
 		r.next, stop = iter.Pull2(blockmap.Walk(ctx, i.service.store, i.snap.Root, block.Index(offset/block.Size)))
 		defer func() {
@@ -119,9 +122,10 @@ var zeros [block.Size]byte
 
 // An imageReader is one Read of an image. One goroutine owns it.
 type imageReader struct {
-	ctx   context.Context //nolint:containedctx // lives for one call of Image.Read
-	image *Image
-	end   int64 // of the range, bytes
+	ctx    context.Context //nolint:containedctx // lives for one call of Image.Read
+	image  *Image
+	client seat.Interrupter
+	end    int64 // of the range, bytes
 
 	next   func() (blockmap.Entry, error, bool) // of the blocks, by index
 	entry  blockmap.Entry                       // the next one to be read, if peeked
@@ -137,16 +141,16 @@ type imageReader struct {
 // An imageBlock is a block being read.
 type imageBlock struct {
 	index block.Index
-	buf   *buffer
+	out   *outgoing
 	err   error
-	read  chan struct{} // closed once buf or err is set
+	read  chan struct{} // closed once out's buffer is filled, or err is set
 }
 
 // block gives the bytes at the index, which must be past that of the call
 // before. They are the reader's from the next call on.
 func (r *imageReader) block(index block.Index) ([]byte, error) {
 	if r.current != nil {
-		r.release(r.current)
+		r.current.out.release()
 		r.current = nil
 	}
 	if err := r.ctx.Err(); err != nil {
@@ -160,7 +164,8 @@ func (r *imageReader) block(index block.Index) ([]byte, error) {
 	}
 	r.current, r.ahead = r.ahead[0], r.ahead[1:]
 	<-r.current.read
-	return r.current.buf.block(), r.current.err
+	r.current.out.send(r.client)
+	return r.current.out.buf.block(), r.current.err
 }
 
 // fill starts reading the block that is needed, if it is not a hole, and as
@@ -174,19 +179,19 @@ func (r *imageReader) fill(needed block.Index) error {
 			}
 			return r.err
 		}
-		buf, err := r.buffer(entry.Index == needed)
+		out, err := r.buffer(entry.Index == needed)
 		if err != nil {
 			return err
 		}
-		if buf == nil {
+		if out == nil {
 			return nil
 		}
 		r.peeked = false
-		b := &imageBlock{index: entry.Index, buf: buf, read: make(chan struct{})}
+		b := &imageBlock{index: entry.Index, out: out, read: make(chan struct{})}
 		r.ahead = append(r.ahead, b)
 		go func() {
 			defer close(b.read)
-			b.err = r.image.readBlock(r.ctx, entry, b.buf.block())
+			b.err = r.image.readBlock(r.ctx, entry, b.out.buf.block())
 		}()
 	}
 	return nil
@@ -207,59 +212,28 @@ func (r *imageReader) peek() (blockmap.Entry, bool) {
 
 // buffer takes a buffer for the block that is needed, or, if there is plenty,
 // for one ahead of it; else it returns nil.
-func (r *imageReader) buffer(must bool) (*buffer, error) {
+func (r *imageReader) buffer(must bool) (*outgoing, error) {
 	s := r.image.service
 	if !must {
-		return s.spareBuffer(), nil
+		return s.spareOutgoing(), nil
 	}
-	buf, err := s.imageBuffer(r.ctx)
+	out, err := s.imageOutgoing(r.ctx)
 	for r.begun && err != nil && r.ctx.Err() == nil {
-		buf, err = s.imageBuffer(r.ctx) // half of it has been sent: wait
+		out, err = s.imageOutgoing(r.ctx) // half of it has been sent: wait
 	}
 	r.begun = r.begun || err == nil
-	return buf, err
-}
-
-func (r *imageReader) release(b *imageBlock) {
-	r.image.service.release(b.buf, r.image.service.reading)
-	<-r.image.service.imaging
+	return out, err
 }
 
 // drop waits for what is being read and gives all buffers back.
 func (r *imageReader) drop() {
 	if r.current != nil {
-		r.release(r.current)
+		r.current.out.release()
 	}
 	for _, b := range r.ahead {
 		<-b.read
-		r.release(b)
+		b.out.release()
 	}
-}
-
-// imageBuffer takes a buffer for an image, like Service.buffer. The image has
-// no other one while it waits.
-func (s *Service) imageBuffer(ctx context.Context) (*buffer, error) {
-	if err := s.take(ctx, s.imaging); err != nil {
-		return nil, err
-	}
-	buf, err := s.buffer(ctx, s.reading)
-	if err != nil {
-		<-s.imaging
-	}
-	return buf, err
-}
-
-// spareBuffer takes a buffer for an image if at least half of all are free,
-// else it returns nil at once.
-func (s *Service) spareBuffer() *buffer {
-	if len(s.reading) >= cap(s.reading)/2 || !s.imaging.tryTake() {
-		return nil
-	}
-	if !s.reading.tryTake() {
-		<-s.imaging
-		return nil
-	}
-	return s.pool.Get().(*buffer)
 }
 
 func (i *Image) readBlock(ctx context.Context, entry blockmap.Entry, buf []byte) error {

@@ -66,7 +66,7 @@ func TestImage(t *testing.T) {
 	check := func(offset, length int64) {
 		t.Helper()
 		end := offset + length
-		for piece, err := range img.Read(t.Context(), offset, length) {
+		for piece, err := range img.Read(t.Context(), nil, offset, length) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestImageEndsEarly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 20 {
-		for _, err := range img.Read(t.Context(), 0, 1<<30) {
+		for _, err := range img.Read(t.Context(), nil, 0, 1<<30) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +118,7 @@ func TestImageEndsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	pieces := 0
-	for _, err := range img.Read(ctx, 0, 1<<30) {
+	for _, err := range img.Read(ctx, nil, 0, 1<<30) {
 		if pieces++; pieces == 5 {
 			cancel()
 		}
@@ -143,7 +143,7 @@ func TestImageReadsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := e.Store.Stats().BlocksRead.Load()
-	for _, err := range img.Read(t.Context(), 5*block.Size-1, 2) {
+	for _, err := range img.Read(t.Context(), nil, 5*block.Size-1, 2) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestImagesLeaveRoom(t *testing.T) {
 			}
 			return
 		}
-		for _, err := range img.Read(t.Context(), 0, 1<<30) {
+		for _, err := range img.Read(t.Context(), nil, 0, 1<<30) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,7 @@ func TestManyImagesLeaveRoomForBlocks(t *testing.T) {
 	f.Service.SetBufferWait(time.Millisecond)
 	var held func(n int)
 	held = func(n int) {
-		for _, err := range img.Read(t.Context(), 0, 1<<30) {
+		for _, err := range img.Read(t.Context(), nil, 0, 1<<30) {
 			if err == nil && n < 2*snapshot.MaxReading {
 				held(n + 1)
 				return
@@ -242,7 +242,7 @@ func TestImageDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got int64
-	for piece, err := range img.Read(t.Context(), 0, 1<<30) {
+	for piece, err := range img.Read(t.Context(), nil, 0, 1<<30) {
 		if err == nil {
 			got += int64(len(piece))
 			continue

@@ -13,7 +13,6 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockstore"
 	"shale/internal/quota"
-	"shale/internal/seat"
 )
 
 const (
@@ -60,14 +59,14 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err := begin.read(r.Body); err != nil {
 		return block.Digest{}, err
 	}
-	place, err := s.writing.Take(ctx, r.Body)
+	place, err := s.writing.Take(ctx)
 	if err != nil {
 		return block.Digest{}, noRoom(err)
 	}
 	defer place.Leave()
 	buf := s.pool.Get().(*buffer)
 	defer s.pool.Put(buf)
-	digest, err := readBlock(io.MultiReader(bytes.NewReader(begin.bytes()), place), buf.block())
+	digest, err := readBlock(io.MultiReader(bytes.NewReader(begin.bytes()), place.Receive(r.Body)), buf.block())
 	if !place.Settle() {
 		return block.Digest{}, &Error{Code: Throttled}
 	}
@@ -105,14 +104,6 @@ func (o *opening) read(body io.Reader) error {
 }
 
 func (o *opening) bytes() []byte { return o.buf[:o.n] }
-
-// noRoom is the service's error for one of a room's.
-func noRoom(err error) error {
-	if errors.Is(err, seat.ErrFull) {
-		return &Error{Code: Throttled}
-	}
-	return err
-}
 
 // check refuses values outside the model's constraints.
 func (r *PutBlockRequest) check() error {

@@ -190,16 +190,17 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
 		return nil, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
 	}
-	buf, err := s.buffer(ctx, s.reading)
+	out, err := s.outgoing(ctx)
 	if err != nil {
 		return nil, err
 	}
-	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, buf.block())
+	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, out.buf.block())
 	if err != nil {
-		s.release(buf, s.reading)
+		out.release()
 		return nil, err
 	}
-	return &BlockData{Bytes: buf.block(), Digest: digest, release: func() { s.release(buf, s.reading) }}, nil
+	out.send(r.Client)
+	return &BlockData{Bytes: out.buf.block(), Digest: digest, out: out}, nil
 }
 
 // listing checks what all listings have.

@@ -358,7 +358,7 @@ func TestReclaimBesideImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	offset := int64(0)
-	for piece, err := range image.Read(t.Context(), 0, image.Size()) {
+	for piece, err := range image.Read(t.Context(), nil, 0, image.Size()) {
 		if err != nil {
 			t.Fatal(err)
 		}

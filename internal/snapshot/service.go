@@ -36,6 +36,9 @@ const (
 	// readers may be, some are left for single blocks.
 	maxImaging = 48
 	bufferWait = 5 * time.Second
+	// takeWithin is in how long a client has to take a block while others wait:
+	// at 128 KiB/s, and sooner than those others give up.
+	takeWithin = 4 * time.Second
 )
 
 // Options are what a Service is made of.
@@ -67,10 +70,10 @@ type Service struct {
 	quotas  *quota.Quotas
 
 	writing    *seat.Room
-	reading    slots
-	imaging    slots     // of those of reading, the ones that images have
-	pool       sync.Pool // of *buffer
-	bufferWait time.Duration
+	reading    *seat.Room
+	imaging    *seat.Room // of the seats of reading, the ones that images have
+	pool       sync.Pool  // of *buffer
+	takeWithin time.Duration
 
 	folds     folds
 	manifests manifests
@@ -89,8 +92,8 @@ func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		binTime: o.BinTime, quotas: o.Quotas, manifests: manifests{lead: make(chan struct{}, 1)},
-		writing: seat.NewRoom(maxWriting, bufferWait), reading: make(slots, maxReading), imaging: make(slots, maxImaging),
-		bufferWait: bufferWait, pool: sync.Pool{New: func() any { return new(buffer) }},
+		writing: seat.NewRoom(maxWriting, bufferWait), reading: seat.NewRoom(maxReading, bufferWait), imaging: seat.NewRoom(maxImaging, bufferWait),
+		pool: sync.Pool{New: func() any { return new(buffer) }}, takeWithin: takeWithin,
 		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}
 	if s.log == nil {
@@ -116,51 +119,6 @@ type buffer [block.Size + domain.Overhead]byte
 
 // block is the part of the buffer that the plain bytes have.
 func (b *buffer) block() []byte { return b[:block.Size] }
-
-// slots has room for a value per block held in memory.
-type slots chan struct{}
-
-// buffer takes a block's buffer. If none becomes free the client is told to
-// come back: its library does that by itself, and waiting here would only
-// lengthen the queue.
-func (s *Service) buffer(ctx context.Context, from slots) (*buffer, error) {
-	if err := s.take(ctx, from); err != nil {
-		return nil, err
-	}
-	return s.pool.Get().(*buffer), nil
-}
-
-// take takes one of the slots, for which it waits for at most bufferWait.
-func (s *Service) take(ctx context.Context, from slots) error {
-	if from.tryTake() {
-		return nil
-	}
-	patience := time.NewTimer(s.bufferWait)
-	defer patience.Stop()
-	select {
-	case from <- struct{}{}:
-		return nil
-	case <-patience.C:
-		return &Error{Code: Throttled}
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// tryTake takes a slot if one is free.
-func (s slots) tryTake() bool {
-	select {
-	case s <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *Service) release(b *buffer, to slots) {
-	s.pool.Put(b)
-	<-to
-}
 
 // own finds a snapshot of the caller's own, as it stands at this moment.
 func (s *Service) own(ctx context.Context, c Caller, id string) (Snapshot, error) {

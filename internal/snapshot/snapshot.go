@@ -13,6 +13,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/domain"
 	"shale/internal/policy"
+	"shale/internal/seat"
 )
 
 // A State is where a snapshot stands. Spec: ebs-direct §5.1.
@@ -214,18 +215,21 @@ type GetBlockRequest struct {
 	SnapshotID string
 	Index      int64
 	Token      *string
+	// Client is interrupted if it does not take the block while others wait for
+	// its buffer; nil if it always does.
+	Client seat.Interrupter
 }
 
 // BlockData is a block that was read and verified. Release must be called
 // once, after which Bytes is no longer the caller's.
 type BlockData struct {
-	Bytes   []byte // block.Size bytes
-	Digest  block.Digest
-	release func()
+	Bytes  []byte // block.Size bytes
+	Digest block.Digest
+	out    *outgoing
 }
 
 // Release gives the buffer back.
-func (d *BlockData) Release() { d.release() }
+func (d *BlockData) Release() { d.out.release() }
 
 // DescribeRequest selects snapshots that the caller may see. Selectors of
 // different kinds and filters narrow each other; values within one are

@@ -437,3 +437,79 @@ func TestStalledSenders(t *testing.T) {
 	senders.Wait()
 	f.mustPut(id, 0, data(1))
 }
+
+// A silentReader takes nothing of what it asked for until it is interrupted.
+type silentReader struct {
+	interrupted chan struct{}
+	once        sync.Once
+}
+
+func newSilentReader() *silentReader { return &silentReader{interrupted: make(chan struct{})} }
+
+func (s *silentReader) Interrupt() { s.once.Do(func() { close(s.interrupted) }) }
+
+// Readers that do not take what they asked for, be it blocks or images, do not
+// keep others from theirs.
+func TestSilentReaders(t *testing.T) {
+	f := newFixture(t)
+	id := f.made(map[int64][]byte{0: data(1), 1: data(2)})
+	token := f.token(id)
+	f.Service.SetTakeWithin(20 * time.Millisecond)
+	img, err := f.Service.OpenImage(t.Context(), caller, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := map[string]func(client *silentReader) error{
+		"blocks": func(client *silentReader) error {
+			b, err := f.Service.GetBlock(t.Context(), caller, snapshot.GetBlockRequest{SnapshotID: id, Token: &token, Client: client})
+			if err != nil {
+				return err
+			}
+			<-client.interrupted
+			b.Release()
+			return nil
+		},
+		"images": func(client *silentReader) error {
+			for _, err := range img.Read(t.Context(), client, 0, block.Size) {
+				if err != nil {
+					return err
+				}
+				<-client.interrupted
+			}
+			return nil
+		},
+	}
+	for what, read := range read {
+		var readers sync.WaitGroup
+		var clients []*silentReader
+		for range 2 * snapshot.MaxReading { // more than there are buffers: each gets one
+			c := newSilentReader()
+			clients = append(clients, c)
+			readers.Go(func() {
+				if err := read(c); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			})
+		}
+		for snapshot.Reading(f.Service) < snapshot.MaxImaging {
+			time.Sleep(time.Millisecond)
+		}
+		for range 10 {
+			if _, err := f.get(id, token); err != nil {
+				t.Errorf("beside silent readers of %s: %v", what, err)
+			}
+			for _, err := range img.Read(t.Context(), nil, 0, block.Size) {
+				if err != nil {
+					t.Errorf("an image beside silent readers of %s: %v", what, err)
+				}
+			}
+		}
+		for _, c := range clients {
+			c.Interrupt()
+		}
+		readers.Wait()
+	}
+	if n := snapshot.Reading(f.Service); n != 0 {
+		t.Errorf("%d buffers are still held", n)
+	}
+}

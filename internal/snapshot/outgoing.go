@@ -1,0 +1,95 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+
+	"shale/internal/seat"
+)
+
+// An outgoing block is one on its way to a client, in a buffer of those that all
+// reads share.
+type outgoing struct {
+	service *Service
+	buf     *buffer
+	seats   [2]*seat.Seat // of reading and, for an image's block, of imaging
+}
+
+// outgoing takes a buffer for a block. If none becomes free the client is told to
+// come back: its library does that by itself, and waiting here would only
+// lengthen the queue.
+func (s *Service) outgoing(ctx context.Context) (*outgoing, error) {
+	reading, err := s.reading.Take(ctx)
+	if err != nil {
+		return nil, noRoom(err)
+	}
+	return s.seated(reading, nil), nil
+}
+
+// imageOutgoing takes one for a block of an image, which has no other one while
+// it waits.
+func (s *Service) imageOutgoing(ctx context.Context) (*outgoing, error) {
+	imaging, err := s.imaging.Take(ctx)
+	if err != nil {
+		return nil, noRoom(err)
+	}
+	reading, err := s.reading.Take(ctx)
+	if err != nil {
+		imaging.Leave()
+		return nil, noRoom(err)
+	}
+	return s.seated(reading, imaging), nil
+}
+
+// spareOutgoing takes one for a block of an image if at least half of all are
+// free, else it returns nil at once.
+func (s *Service) spareOutgoing() *outgoing {
+	if s.reading.Taken() >= maxReading/2 {
+		return nil
+	}
+	imaging := s.imaging.TryTake()
+	if imaging == nil {
+		return nil
+	}
+	reading := s.reading.TryTake()
+	if reading == nil {
+		imaging.Leave()
+		return nil
+	}
+	return s.seated(reading, imaging)
+}
+
+func (s *Service) seated(reading, imaging *seat.Seat) *outgoing {
+	return &outgoing{service: s, buf: s.pool.Get().(*buffer), seats: [2]*seat.Seat{reading, imaging}}
+}
+
+// send says that the block is the client's to take from now on: if others wait
+// and it does not, it is interrupted. A nil client is left alone.
+func (o *outgoing) send(client seat.Interrupter) {
+	if client == nil {
+		return
+	}
+	for _, place := range o.seats {
+		if place != nil {
+			place.Send(client, o.service.takeWithin)
+		}
+	}
+}
+
+// release gives the buffer back.
+func (o *outgoing) release() {
+	o.service.pool.Put(o.buf)
+	for _, place := range o.seats {
+		if place != nil {
+			place.Leave()
+		}
+	}
+}
+
+// noRoom is the service's error for one of a room's.
+func noRoom(err error) error {
+	if errors.Is(err, seat.ErrFull) {
+		return &Error{Code: Throttled}
+	}
+	return err
+}
