@@ -12,7 +12,6 @@ import (
 const (
 	MaxWriting = maxWriting
 	MaxReading = maxReading
-	MaxImaging = maxImaging
 )
 
 // SetBufferWait sets how long a request waits for a buffer.
