@@ -265,12 +265,16 @@ func (m *modelled) mayEnd(state snapshot.State, in *model) error {
 	}
 	own, certain := m.own()
 	right := len(own) == m.claimed
-	for at, i := range indexes {
-		c, written := own[i]
-		if !written {
-			c = hole
+	if m.claim != nil {
+		// The aggregate is of the blocks in their order, and does not say at which
+		// indexes they are. Spec: ebs-direct §7.
+		var blocks []content
+		for _, i := range indexes {
+			if c, written := own[i]; written {
+				blocks = append(blocks, c)
+			}
 		}
-		right = right && (m.claim == nil || m.claim[at] == c)
+		right = right && slices.Equal(blocks, slices.DeleteFunc(slices.Clone(m.claim), func(c content) bool { return c == hole }))
 	}
 	sealed := m.seal.began != ever
 	switch state {
