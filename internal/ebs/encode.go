@@ -85,7 +85,7 @@ func appendBlockPage(b []byte, p *snapshot.BlockPage) []byte {
 		b = append(b, `{"BlockIndex":`...)
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		b = append(b, `,"BlockToken":`...)
-		b = rest.AppendString(b, p.Blocks[i].Token)
+		b = rest.AppendToken(b, p.Blocks[i].Token)
 		b = append(b, '}')
 	}
 	b = append(b, `],"ExpiryTime":`...)
@@ -111,9 +111,9 @@ func appendChangedPage(b []byte, p *snapshot.ChangedPage) []byte {
 		b = append(b, `{"BlockIndex":`...)
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		b = append(b, `,"FirstBlockToken":`...)
-		b = appendOptional(b, p.Blocks[i].FirstToken)
+		b = appendOptionalToken(b, p.Blocks[i].FirstToken)
 		b = append(b, `,"SecondBlockToken":`...)
-		b = appendOptional(b, p.Blocks[i].SecondToken)
+		b = appendOptionalToken(b, p.Blocks[i].SecondToken)
 		b = append(b, '}')
 	}
 	b = append(b, `],"ExpiryTime":`...)
@@ -136,6 +136,14 @@ func appendOptional(b []byte, s string) []byte {
 		return append(b, "null"...)
 	}
 	return rest.AppendString(b, s)
+}
+
+// appendOptionalToken does the same with a token.
+func appendOptionalToken(b []byte, t string) []byte {
+	if t == "" {
+		return append(b, "null"...)
+	}
+	return rest.AppendToken(b, t)
 }
 
 // appendTime appends t as seconds since 1970 with milliseconds, in plain

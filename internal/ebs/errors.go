@@ -256,7 +256,7 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if row.hangUp {
 		w.Header().Set("Connection", "close")
 	}
-	writeJSON(w, row.status, appendError(nil, row, text))
+	rest.Send(w, row.status, "application/json", appendError(nil, row, text))
 }
 
 // refused is the row of what the caller's policies do not allow. Like AWS for

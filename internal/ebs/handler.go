@@ -45,9 +45,4 @@ var codec = rest.Codec{
 	},
 	Blocks:  appendBlockPage,
 	Changed: appendChangedPage,
-	Send:    writeJSON,
-}
-
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	rest.Send(w, status, "application/json", body)
 }

@@ -116,7 +116,7 @@ func appendBlockPage(b []byte, p *snapshot.BlockPage) []byte {
 		b = append(b, `{"block_index":`...)
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		b = append(b, `,"block_token":`...)
-		b = rest.AppendString(b, p.Blocks[i].Token)
+		b = rest.AppendToken(b, p.Blocks[i].Token)
 		b = append(b, '}')
 	}
 	return appendPageEnd(append(b, ']'), p.Expiry, p.NextToken, p.VolumeSize)
@@ -136,11 +136,11 @@ func appendChangedPage(b []byte, p *snapshot.ChangedPage) []byte {
 		b = strconv.AppendUint(b, uint64(p.Blocks[i].Index), 10)
 		if t := p.Blocks[i].FirstToken; t != "" {
 			b = append(b, `,"first_block_token":`...)
-			b = rest.AppendString(b, t)
+			b = rest.AppendToken(b, t)
 		}
 		if t := p.Blocks[i].SecondToken; t != "" {
 			b = append(b, `,"second_block_token":`...)
-			b = rest.AppendString(b, t)
+			b = rest.AppendToken(b, t)
 		}
 		b = append(b, '}')
 	}

@@ -91,14 +91,18 @@ var codec = rest.Codec{
 	},
 	Blocks:           appendBlockPage,
 	Changed:          appendChangedPage,
-	Send:             writeData,
+	Before:           beforeData,
+	After:            afterData,
 	ChecksumOptional: true,
 }
 
+// The envelope of success.
+const beforeData, afterData = `{"success":true,"data":`, `}`
+
 // writeData sends data, a JSON value, in the envelope of success.
 func writeData(w http.ResponseWriter, status int, data []byte) {
-	b := make([]byte, 0, len(data)+len(`{"success":true,"data":}`))
-	b = append(b, `{"success":true,"data":`...)
+	b := make([]byte, 0, len(beforeData)+len(data)+len(afterData))
+	b = append(b, beforeData...)
 	b = append(b, data...)
-	rest.Send(w, status, "application/json", append(b, '}'))
+	rest.Send(w, status, "application/json", append(b, afterData...))
 }

@@ -27,6 +27,14 @@ func SendBlock(w http.ResponseWriter, data []byte, d block.Digest) {
 	Send(w, http.StatusOK, "application/octet-stream", data)
 }
 
+// AppendToken appends a block token as a JSON string. It has nothing that would
+// have to be escaped, and to look for that took a fifth of a page's time.
+func AppendToken(b []byte, t string) []byte {
+	b = append(b, '"')
+	b = append(b, t...)
+	return append(b, '"')
+}
+
 // Client is the one that w answers, for a seat: nil if it cannot be interrupted.
 func Client(w http.ResponseWriter) seat.Interrupter {
 	client, _ := w.(seat.Interrupter)

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"sync"
 
 	"shale/internal/block"
 	"shale/internal/snapshot"
@@ -18,8 +19,8 @@ type Codec struct {
 	Completed func(buf []byte, s snapshot.State) []byte
 	Blocks    func(buf []byte, p *snapshot.BlockPage) []byte
 	Changed   func(buf []byte, p *snapshot.ChangedPage) []byte
-	// Send sends an answer.
-	Send func(w http.ResponseWriter, status int, answer []byte)
+	// Before and After are what stands around each answer.
+	Before, After string
 	// ChecksumOptional admits block writes without length, checksum and
 	// algorithm.
 	ChecksumOptional bool
@@ -28,32 +29,40 @@ type Codec struct {
 // Serve does one of the six operations for the caller. It returns an error
 // only if it has written nothing.
 func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route, signed *block.Digest) error {
-	status, answer, err := http.StatusOK, []byte(nil), error(nil)
+	if rt.Op == GetSnapshotBlock {
+		return getBlock(w, r, s, caller, rt)
+	}
+	kept := answers.Get().(*[]byte)
+	defer answers.Put(kept)
+	status, buf, err := http.StatusOK, append((*kept)[:0], c.Before...), error(nil)
 	switch rt.Op {
 	case StartSnapshot:
 		status = http.StatusCreated
-		answer, err = c.start(r, s, caller)
+		buf, err = c.start(buf, r, s, caller)
 	case PutSnapshotBlock:
 		status = http.StatusCreated
-		answer, err = c.putBlock(w, r, s, caller, rt, signed)
+		buf, err = c.putBlock(buf, w, r, s, caller, rt, signed)
 	case CompleteSnapshot:
 		status = http.StatusAccepted
-		answer, err = c.complete(r, s, caller, rt)
+		buf, err = c.complete(buf, r, s, caller, rt)
 	case ListSnapshotBlocks:
-		answer, err = c.listBlocks(r, s, caller, rt)
-	case ListChangedBlocks:
-		answer, err = c.listChanged(r, s, caller, rt)
+		buf, err = c.listBlocks(buf, r, s, caller, rt)
 	default:
-		return getBlock(w, r, s, caller, rt)
+		buf, err = c.listChanged(buf, r, s, caller, rt)
 	}
 	if err != nil {
 		return err
 	}
-	c.Send(w, status, answer)
+	*kept = append(buf, c.After...)
+	Send(w, status, "application/json", *kept)
 	return nil
 }
 
-func (c *Codec) start(r *http.Request, s *snapshot.Service, caller snapshot.Caller) ([]byte, error) {
+// answers are the buffers of answers that have been sent. A page takes more than a
+// MiB, and memory that is new for each one costs as much as its tokens.
+var answers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (c *Codec) start(buf []byte, r *http.Request, s *snapshot.Service, caller snapshot.Caller) ([]byte, error) {
 	body, err := ReadBody(r, MaxJSON)
 	if err != nil {
 		return nil, err
@@ -68,10 +77,10 @@ func (c *Codec) start(r *http.Request, s *snapshot.Service, caller snapshot.Call
 		return nil, err
 	}
 	auditStarted(r.Context(), &snap)
-	return c.Started(nil, &snap), nil
+	return c.Started(buf, &snap), nil
 }
 
-func (c *Codec) putBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route, signed *block.Digest) ([]byte, error) {
+func (c *Codec) putBlock(buf []byte, w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route, signed *block.Digest) ([]byte, error) {
 	req, err := rt.PutBlock(r)
 	if err != nil {
 		return nil, err
@@ -84,10 +93,10 @@ func (c *Codec) putBlock(w http.ResponseWriter, r *http.Request, s *snapshot.Ser
 	}
 	auditWritten(r.Context(), digest)
 	SetChecksum(w.Header(), digest)
-	return c.Written(nil, digest), nil
+	return c.Written(buf, digest), nil
 }
 
-func (c *Codec) complete(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+func (c *Codec) complete(buf []byte, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
 	req, err := rt.Complete(r)
 	if err != nil {
 		return nil, err
@@ -98,10 +107,10 @@ func (c *Codec) complete(r *http.Request, s *snapshot.Service, caller snapshot.C
 		return nil, err
 	}
 	auditCompleted(r.Context(), state)
-	return c.Completed(nil, state), nil
+	return c.Completed(buf, state), nil
 }
 
-func (c *Codec) listBlocks(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+func (c *Codec) listBlocks(buf []byte, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
 	req, err := rt.ListBlocks(r)
 	if err != nil {
 		return nil, err
@@ -111,10 +120,10 @@ func (c *Codec) listBlocks(r *http.Request, s *snapshot.Service, caller snapshot
 	if err != nil {
 		return nil, err
 	}
-	return c.Blocks(nil, &page), nil
+	return c.Blocks(buf, &page), nil
 }
 
-func (c *Codec) listChanged(r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
+func (c *Codec) listChanged(buf []byte, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) ([]byte, error) {
 	req, err := rt.ListChanged(r)
 	if err != nil {
 		return nil, err
@@ -124,7 +133,7 @@ func (c *Codec) listChanged(r *http.Request, s *snapshot.Service, caller snapsho
 	if err != nil {
 		return nil, err
 	}
-	return c.Changed(nil, &page), nil
+	return c.Changed(buf, &page), nil
 }
 
 // getBlock answers with the block itself, in every dialect.

@@ -277,6 +277,7 @@ type tokens struct {
 	codec  *token.Codec
 	expiry time.Time
 	all    strings.Builder
+	one    [token.BlockLength + token.BlockScratch]byte
 }
 
 func (s *Service) newTokens(expiry time.Time) *tokens {
@@ -287,8 +288,7 @@ func (s *Service) newTokens(expiry time.Time) *tokens {
 func (t *tokens) expect(n int) { t.all.Grow(n * token.BlockLength) }
 
 func (t *tokens) add(snapshot uint64, index block.Index, id block.ID) {
-	var b [token.BlockLength]byte
-	t.all.Write(t.codec.AppendBlock(b[:0], token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry}))
+	t.all.Write(t.codec.AppendBlock(t.one[:0], token.Block{Snapshot: snapshot, Index: index, ID: id, Expiry: t.expiry}))
 }
 
 // text gives all tokens, each of token.BlockLength characters.

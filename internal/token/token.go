@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,9 @@ const (
 	// MaxLength bounds the tokens that are looked at, in characters.
 	MaxLength = 256
 	// BlockLength is the length of a block token in characters.
-	BlockLength = (blockLength + macSize) / 3 * 4
+	BlockLength = BlockScratch / 3 * 4
+	// BlockScratch is what it is made of, in bytes.
+	BlockScratch = blockLength + macSize
 
 	macSize = aes.BlockSize
 )
@@ -95,16 +98,19 @@ func New(key []byte) *Codec {
 	return &Codec{newCMAC(key)}
 }
 
-// AppendBlock appends the token to buf.
+// AppendBlock appends the token to buf. It allocates nothing if buf has room for
+// the token and for BlockScratch bytes after it.
 func (c *Codec) AppendBlock(buf []byte, b Block) []byte {
-	var t [blockLength + macSize]byte
-	copy(t[:], kindBlock[:])
+	buf = slices.Grow(buf, BlockLength+BlockScratch)
+	begin := len(buf) + BlockLength
+	t := buf[begin : begin+BlockScratch : begin+BlockScratch]
+	copy(t, kindBlock[:])
 	binary.BigEndian.PutUint64(t[3:], b.Snapshot)
 	binary.BigEndian.PutUint32(t[11:], uint32(b.Index))
 	putExpiry(t[15:], b.Expiry)
 	copy(t[21:], b.ID[:])
-	c.seal(t[:])
-	return base64.RawURLEncoding.AppendEncode(buf, t[:])
+	c.seal(t)
+	return base64.RawURLEncoding.AppendEncode(buf, t)
 }
 
 // OpenBlock opens a block token that has not expired. The error is ErrInvalid.
@@ -171,8 +177,8 @@ func expiry(b []byte) time.Time {
 
 // seal puts the MAC of all but the last macSize bytes of t into those.
 func (c *Codec) seal(t []byte) {
-	mac := c.mac.sum(t[:len(t)-macSize])
-	copy(t[len(t)-macSize:], mac[:])
+	message := t[:len(t)-macSize]
+	c.mac.sum((*[macSize]byte)(t[len(message):]), message)
 }
 
 // standardToURL lets tokens through that came back in the other alphabet.
@@ -187,7 +193,8 @@ func (c *Codec) open(token string, kind Kind, length int) ([]byte, error) {
 	if err != nil || len(t) != length+macSize || Kind(t) != kind {
 		return nil, ErrInvalid
 	}
-	mac := c.mac.sum(t[:length])
+	var mac [macSize]byte
+	c.mac.sum(&mac, t[:length])
 	if subtle.ConstantTimeCompare(t[length:], mac[:]) != 1 {
 		return nil, ErrInvalid
 	}
