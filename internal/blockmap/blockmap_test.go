@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -21,6 +22,7 @@ import (
 
 // memory keeps nodes, and counts how often it is asked for one.
 type memory struct {
+	mu    sync.Mutex // a walk reads ahead
 	nodes map[block.ID][]byte
 	reads int
 }
@@ -28,6 +30,8 @@ type memory struct {
 func newMemory() *memory { return &memory{nodes: make(map[block.ID][]byte)} }
 
 func (m *memory) ReadNode(_ context.Context, id block.ID) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.reads++
 	b, ok := m.nodes[id]
 	if !ok {

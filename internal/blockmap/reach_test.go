@@ -116,8 +116,8 @@ func TestReachSkips(t *testing.T) {
 	if err := blockmap.Reach(t.Context(), v, block.ID{}, first, m); err != nil {
 		t.Fatal(err)
 	}
-	if v.batches != 2 {
-		t.Errorf("100 leaves were read in %d batches, want 2", v.batches)
+	if v.batches.Load() != 2 {
+		t.Errorf("100 leaves were read in %d batches, want 2", v.batches.Load())
 	}
 	mem.reads = 0
 	if err := blockmap.Reach(t.Context(), v, first, second, m); err != nil {

@@ -3,7 +3,9 @@ package blockmap_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -15,12 +17,17 @@ import (
 // verified is memory whose nodes have been checked already.
 type verified struct {
 	*memory
-	batches int // of more than one node
+	batches atomic.Int32 // of more than one node
+	inside  atomic.Int32 // calls in progress
+	delay   time.Duration
 }
 
 func (v *verified) ReadVerified(ctx context.Context, ids []block.ID) (nodes [][]byte, err error) {
+	v.inside.Add(1)
+	defer v.inside.Add(-1)
+	time.Sleep(v.delay)
 	if len(ids) > 1 {
-		v.batches++
+		v.batches.Add(1)
 	}
 	for _, id := range ids {
 		if id.IsZero() {
@@ -76,7 +83,31 @@ func TestLeavesReadAhead(t *testing.T) {
 	if got, err := collect(blockmap.Walk(t.Context(), v, root, 0)); err != nil || len(got) != len(base) {
 		t.Fatalf("%d blocks, %v", len(got), err)
 	}
-	if v.batches > 7 {
-		t.Errorf("100 leaves were read in %d batches, want 1, 2, 4, 8, 16, 32, 37", v.batches)
+	if n := v.batches.Load(); n > 7 {
+		t.Errorf("100 leaves were read in %d batches, want 1, 2, 4, 8, 16, 32, 37", n)
+	}
+}
+
+// Whoever stops in the middle of a walk leaves nothing behind that reads.
+func TestStoppedWalkReadsNoMore(t *testing.T) {
+	mem, base := newMemory(), make(model)
+	for i := range block.Index(64 * 200) {
+		base[i] = blockID(uint64(i))
+	}
+	root := fold(t, mem, block.ID{}, base).Root
+	for stop := range 200 {
+		v := &verified{memory: mem, delay: 100 * time.Microsecond}
+		seen := 0
+		for _, err := range blockmap.Walk(t.Context(), v, root, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen++; seen > stop*64 {
+				break
+			}
+		}
+		if n := v.inside.Load(); n != 0 {
+			t.Fatalf("%d calls are in progress after %d blocks", n, seen)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"slices"
 
 	"shale/internal/block"
 )
@@ -37,15 +38,18 @@ type Change struct {
 // Diff gives the indexes, from the given one on and ascending, at which the
 // two maps differ. Subtrees that the maps share are skipped, so it costs
 // O(changes), whatever the size of the maps. A Verified is asked for many leaves
-// at a time, of which up to maxAhead pairs are then in memory beside the path.
-// The first error ends it.
+// at a time, of which up to maxAhead pairs, and as many again that are being read
+// meanwhile, are then in memory beside the path. The first error ends it.
 func Diff(ctx context.Context, r Reader, first, second block.ID, from block.Index) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		if first == second {
 			return
 		}
 		d := differ{ctx: ctx, r: r, from: from, yield: yield, ahead: 1}
-		d.walk(pair{first: first, second: second}, rootLevel)
+		defer d.drop()
+		if d.walk(pair{first: first, second: second}, rootLevel) {
+			d.flush()
+		}
 	}
 }
 
@@ -56,11 +60,25 @@ type differ struct {
 	yield func(Change, error) bool
 	// ahead is how many pairs of leaves are read at a time, next.
 	ahead int
+	// reading are the pairs that come next, nil for none.
+	reading *batch
 }
 
-// maxAhead bounds the pairs of leaves that are read at a time, at 4 KiB each. It
-// begins with one pair and doubles: a short page reads no more than it needs.
-const maxAhead = 64
+const (
+	// maxAhead bounds the pairs of leaves that are read at a time, at 4 KiB each. It
+	// begins with one pair and doubles: a short page reads no more than it needs.
+	maxAhead = 64
+	// minBeside is for how many pairs those before them are compared meanwhile.
+	minBeside = 16
+)
+
+// A batch is pairs of leaves that are read at once.
+type batch struct {
+	pairs []pair
+	nodes [][]byte      // of the ids that are not zero, in order
+	err   error         // why they could not be read, all of them
+	read  chan struct{} // closed once the two are set
+}
 
 // A pair is two nodes of one place, of which base is the first index below them.
 type pair struct {
@@ -68,18 +86,11 @@ type pair struct {
 	first, second block.ID
 }
 
-// walk compares two nodes. It reports whether to go on.
+// walk compares two inner nodes. It reports whether to go on.
 func (d *differ) walk(p pair, level int) bool {
-	a, err := load(d.ctx, d.r, p.first, level)
+	a, b, err := d.load(p, level)
 	if err != nil {
-		return d.fail(err)
-	}
-	b, err := load(d.ctx, d.r, p.second, level)
-	if err != nil {
-		return d.fail(err)
-	}
-	if level == 0 {
-		return d.leaf(p.base, &a, &b)
+		return d.flush() && d.fail(err)
 	}
 	var leaves []pair
 	for s := a.next(&b, 0); s < maxFanout; s = a.next(&b, s+1) {
@@ -106,35 +117,75 @@ func (d *differ) walk(p pair, level int) bool {
 	return d.leaves(leaves)
 }
 
+func (d *differ) load(p pair, level int) (a, b view, err error) {
+	if a, err = load(d.ctx, d.r, p.first, level); err == nil {
+		b, err = load(d.ctx, d.r, p.second, level)
+	}
+	return a, b, err
+}
+
 func (d *differ) fail(err error) bool {
 	d.yield(Change{}, err)
 	return false
 }
 
-// leaves compares pairs of leaves. If the reader gives many nodes at a time and
-// all of these can be read they are; else one after the other, so that what can
-// be read is told before the error is.
+// leaves compares pairs of leaves, or begins to read them and compares those
+// before them.
 func (d *differ) leaves(pairs []pair) bool {
 	d.ahead = min(2*d.ahead, maxAhead)
 	r, ok := d.r.(Verified)
 	if !ok || len(pairs) < 2 {
-		return d.singly(pairs)
+		return d.flush() && d.singly(pairs)
 	}
 	if err := d.ctx.Err(); err != nil {
 		return d.fail(err)
 	}
-	ids := make([]block.ID, 0, 2*len(pairs))
-	for i := range pairs {
-		for _, id := range []*block.ID{&pairs[i].first, &pairs[i].second} {
+	b := &batch{pairs: slices.Clone(pairs), read: make(chan struct{})}
+	if len(pairs) < minBeside {
+		b.fill(d.ctx, r)
+		return d.flush() && d.compare(b)
+	}
+	go b.fill(d.ctx, r)
+	before := d.reading
+	d.reading = b
+	return before == nil || d.compare(before)
+}
+
+// flush compares what is being read.
+func (d *differ) flush() bool {
+	b := d.reading
+	d.reading = nil
+	return b == nil || d.compare(b)
+}
+
+// drop waits until nothing is being read any more.
+func (d *differ) drop() {
+	if d.reading != nil {
+		<-d.reading.read
+	}
+}
+
+func (b *batch) fill(ctx context.Context, r Verified) {
+	defer close(b.read)
+	ids := make([]block.ID, 0, 2*len(b.pairs))
+	for i := range b.pairs {
+		for _, id := range []*block.ID{&b.pairs[i].first, &b.pairs[i].second} {
 			if !id.IsZero() {
 				ids = append(ids, *id)
 			}
 		}
 	}
-	nodes, err := r.ReadVerified(d.ctx, ids)
-	if err != nil {
-		return d.singly(pairs)
+	b.nodes, b.err = r.ReadVerified(ctx, ids)
+}
+
+// compare compares the pairs of a batch: those that could not all be read one
+// after the other, so that what can be read is told before the error is.
+func (d *differ) compare(b *batch) bool {
+	<-b.read
+	if b.err != nil {
+		return d.singly(b.pairs)
 	}
+	nodes := b.nodes
 	take := func(id *block.ID) (view, error) {
 		if id.IsZero() {
 			return view{}, nil
@@ -143,16 +194,16 @@ func (d *differ) leaves(pairs []pair) bool {
 		nodes = nodes[1:]
 		return decode(*id, 0, node)
 	}
-	for i := range pairs {
-		a, err := take(&pairs[i].first)
+	for i := range b.pairs {
+		first, err := take(&b.pairs[i].first)
 		if err != nil {
 			return d.fail(err)
 		}
-		b, err := take(&pairs[i].second)
+		second, err := take(&b.pairs[i].second)
 		if err != nil {
 			return d.fail(err)
 		}
-		if !d.leaf(pairs[i].base, &a, &b) {
+		if !d.leaf(b.pairs[i].base, &first, &second) {
 			return false
 		}
 	}
@@ -161,7 +212,11 @@ func (d *differ) leaves(pairs []pair) bool {
 
 func (d *differ) singly(pairs []pair) bool {
 	for i := range pairs {
-		if !d.walk(pairs[i], 0) {
+		a, b, err := d.load(pairs[i], 0)
+		if err != nil {
+			return d.fail(err)
+		}
+		if !d.leaf(pairs[i].base, &a, &b) {
 			return false
 		}
 	}
