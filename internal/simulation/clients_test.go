@@ -317,6 +317,7 @@ func (c *client) look() {
 		return
 	}
 	began := c.begin("look at %s", s.name)
+	at := time.Now()
 	page, err := c.w.node.service.Describe(c.ctx, caller, snapshot.DescribeRequest{IDs: []string{s.id}})
 	c.end(err, func(m *model, answered bool) {
 		switch {
@@ -325,15 +326,16 @@ func (c *client) look() {
 		case err != nil || len(page.Snapshots) != 1:
 			c.violate("did not find %s: %v", s.describe(), err)
 		default:
-			if err := s.see(m, &page.Snapshots[0], began); err != nil {
+			if err := s.see(m, &page.Snapshots[0], began, at); err != nil {
 				c.violate("%v", err)
 			}
 		}
 	})
 }
 
-// see takes note of a snapshot as it was shown to a call that began at the tick.
-func (s *modelled) see(m *model, shown *snapshot.Snapshot, began int) error {
+// see takes note of a snapshot as it was shown to a call that began at the tick,
+// and by the clock at that time.
+func (s *modelled) see(m *model, shown *snapshot.Snapshot, began int, at time.Time) error {
 	ended := s.outcome != 0 && s.seen < began
 	switch shown.State {
 	case snapshot.Completed, snapshot.Failed:
@@ -347,9 +349,9 @@ func (s *modelled) see(m *model, shown *snapshot.Snapshot, began int) error {
 		if ended {
 			return fmt.Errorf("%s is open, and was seen %v", s.name, s.outcome)
 		}
-		if s.seal.began == ever && s.mustExpire() {
+		if s.seal.began == ever && s.mustExpire(at) {
 			_, latest := s.deadline()
-			return fmt.Errorf("%s is open at %v, its time was over at %v", s.name, time.Now(), latest)
+			return fmt.Errorf("%s is open at %v, its time was over at %v", s.name, at, latest)
 		}
 	default:
 		if ended {
@@ -515,7 +517,7 @@ func (w *world) reconcile() error {
 		if found.State == snapshot.Completing {
 			s.seal.acked, s.seal.ended = true, min(s.seal.ended, m.now())
 		}
-		if err := s.see(m, found, m.now()); err != nil {
+		if err := s.see(m, found, m.now(), time.Now()); err != nil {
 			return err
 		}
 	}
@@ -550,7 +552,7 @@ func (w *world) inspect() error {
 		if err != nil {
 			return fmt.Errorf("look at %s at the end: %w", s.describe(), err)
 		}
-		if err := s.see(&w.model, &page.Snapshots[0], w.model.now()); err != nil {
+		if err := s.see(&w.model, &page.Snapshots[0], w.model.now(), time.Now()); err != nil {
 			return err
 		}
 		if s.outcome != snapshot.Completed {

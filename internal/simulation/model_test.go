@@ -235,16 +235,16 @@ func (m *modelled) deadline() (earliest, latest time.Time) {
 	return earliest.Truncate(time.Millisecond), latest.Add(time.Millisecond)
 }
 
-// mayExpire and mustExpire say whether it may, or must, have failed for
-// inactivity by now, unless it was sealed.
+// mayExpire and mustExpire say whether it may by now, or must at that time, have
+// failed for inactivity, unless it was sealed.
 func (m *modelled) mayExpire() bool {
 	earliest, _ := m.deadline()
 	return m.timeout > 0 && !time.Now().Before(earliest)
 }
 
-func (m *modelled) mustExpire() bool {
+func (m *modelled) mustExpire(at time.Time) bool {
 	_, latest := m.deadline()
-	return m.timeout > 0 && !time.Now().Before(latest)
+	return m.timeout > 0 && !at.Before(latest)
 }
 
 // mayEnd says whether the snapshot may have come to the state, seen now.
