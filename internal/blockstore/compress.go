@@ -24,8 +24,8 @@ const (
 // or one to be unpacked.
 type scratch [block.Size + block.Size/8]byte
 
-// packing has room for the blocks that are compressed at a time: half as many
-// as there are processors. One that finds none is kept as it is, so that
+// packing has room for the blocks that are probed and compressed at a time: half
+// as many as there are processors. One that finds none is kept as it is, so that
 // compression never takes more than half of the machine from its writers.
 var packing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
@@ -34,6 +34,12 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // compress compresses the block in its place, and gives how many bytes it then
 // has; 0 if it stays as it is.
 func compress(data []byte) int {
+	select {
+	case packing <- struct{}{}:
+		defer func() { <-packing }()
+	default:
+		return 0
+	}
 	tmp := scratches.Get().(*scratch)
 	defer scratches.Put(tmp)
 	sampled := 0
@@ -42,12 +48,6 @@ func compress(data []byte) int {
 		sampled += len(s2.Encode(tmp[:], data[from:from+probeSize]))
 	}
 	if sampled > probes*probeSize*worthwhile/8 {
-		return 0
-	}
-	select {
-	case packing <- struct{}{}:
-		defer func() { <-packing }()
-	default:
 		return 0
 	}
 	packed := s2.Encode(tmp[:], data)
