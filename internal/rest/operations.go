@@ -34,7 +34,9 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 	}
 	kept := answers.Get().(*[]byte)
 	defer answers.Put(kept)
-	status, buf, err := http.StatusOK, append((*kept)[:0], c.Before...), error(nil)
+	buf := (*kept)[:0]
+	buf = append(buf, c.Before...)
+	status, err := http.StatusOK, error(nil)
 	switch rt.Op {
 	case StartSnapshot:
 		status = http.StatusCreated
@@ -53,8 +55,9 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 	if err != nil {
 		return err
 	}
-	*kept = append(buf, c.After...)
-	Send(w, status, "application/json", *kept)
+	buf = append(buf, c.After...)
+	Send(w, status, "application/json", buf)
+	*kept = buf
 	return nil
 }
 
