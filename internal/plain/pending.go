@@ -34,10 +34,16 @@ func (h *Handler) pending(w http.ResponseWriter, r *http.Request, c snapshot.Cal
 		return err
 	}
 	rest.AuditListBlocks(r.Context(), &req)
+	place, err := h.service.TakePlace(r.Context())
+	if err != nil {
+		return err
+	}
+	defer place.Leave()
 	page, err := h.service.ListPending(r.Context(), c, req)
 	if err != nil {
 		return err
 	}
+	place.Send(rest.Client(w))
 	writeData(w, http.StatusOK, appendPendingPage(nil, &page))
 	return nil
 }

@@ -32,11 +32,10 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 	if rt.Op == GetSnapshotBlock {
 		return getBlock(w, r, s, caller, rt)
 	}
-	kept := answers.Get().(*[]byte)
-	defer answers.Put(kept)
-	buf := (*kept)[:0]
-	buf = append(buf, c.Before...)
-	status, err := http.StatusOK, error(nil)
+	if rt.Op == ListSnapshotBlocks || rt.Op == ListChangedBlocks {
+		return c.list(w, r, s, caller, rt)
+	}
+	buf, status, err := []byte(c.Before), http.StatusOK, error(nil)
 	switch rt.Op {
 	case StartSnapshot:
 		status = http.StatusCreated
@@ -44,26 +43,46 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 	case PutSnapshotBlock:
 		status = http.StatusCreated
 		buf, err = c.putBlock(buf, w, r, s, caller, rt, signed)
-	case CompleteSnapshot:
+	default:
 		status = http.StatusAccepted
 		buf, err = c.complete(buf, r, s, caller, rt)
-	case ListSnapshotBlocks:
+	}
+	if err != nil {
+		return err
+	}
+	Send(w, status, "application/json", append(buf, c.After...))
+	return nil
+}
+
+// list answers with a page of blocks.
+func (c *Codec) list(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) error {
+	place, err := s.TakePlace(r.Context())
+	if err != nil {
+		return err
+	}
+	defer place.Leave()
+	kept := pages.Get().(*[]byte)
+	defer pages.Put(kept)
+	buf := (*kept)[:0]
+	buf = append(buf, c.Before...)
+	if rt.Op == ListSnapshotBlocks {
 		buf, err = c.listBlocks(buf, r, s, caller, rt)
-	default:
+	} else {
 		buf, err = c.listChanged(buf, r, s, caller, rt)
 	}
 	if err != nil {
 		return err
 	}
 	buf = append(buf, c.After...)
-	Send(w, status, "application/json", buf)
 	*kept = buf
+	place.Send(Client(w))
+	Send(w, http.StatusOK, "application/json", buf)
 	return nil
 }
 
-// answers are the buffers of answers that have been sent. A page takes more than a
-// MiB, and memory that is new for each one costs as much as its tokens.
-var answers = sync.Pool{New: func() any { return new([]byte) }}
+// pages are the buffers of pages that have been sent. One takes more than a MiB,
+// and memory that is new for each costs as much as its tokens.
+var pages = sync.Pool{New: func() any { return new([]byte) }}
 
 func (c *Codec) start(buf []byte, r *http.Request, s *snapshot.Service, caller snapshot.Caller) ([]byte, error) {
 	body, err := ReadBody(r, MaxJSON)

@@ -176,8 +176,13 @@ func (r receiver) Read(p []byte) (int, error) {
 }
 
 // Send says that what is in the seat goes out to the client from now on, until
-// Settle. If it takes longer than grace, it may have to make room.
-func (s *Seat) Send(client Interrupter, grace time.Duration) { s.begin(client, grace) }
+// Settle. If it takes longer than grace, it may have to make room. A nil client is
+// left alone.
+func (s *Seat) Send(client Interrupter, grace time.Duration) {
+	if client != nil {
+		s.begin(client, grace)
+	}
+}
 
 // Settle says that the body has passed. It reports whether that was in time:
 // false if the body had to make room. Afterwards it need not.

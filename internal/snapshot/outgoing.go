@@ -66,9 +66,6 @@ func (s *Service) seated(reading, imaging *seat.Seat) *outgoing {
 // send says that the block is the client's to take from now on: if others wait
 // and it does not, it is interrupted. A nil client is left alone.
 func (o *outgoing) send(client seat.Interrupter) {
-	if client == nil {
-		return
-	}
 	for _, place := range o.seats {
 		if place != nil {
 			place.Send(client, o.service.takeWithin)
@@ -85,6 +82,31 @@ func (o *outgoing) release() {
 		}
 	}
 }
+
+// A Place is room for one page of blocks. One goroutine owns it.
+type Place struct {
+	service *Service
+	seat    *seat.Seat
+}
+
+// TakePlace takes a place for a page of ListBlocks, ListChangedBlocks or
+// ListPending, and for the answer that is made of it. Its owner asks for the page
+// then, and leaves it when the answer is sent. If none becomes free the client is
+// told to come back.
+func (s *Service) TakePlace(ctx context.Context) (*Place, error) {
+	place, err := s.listing.Take(ctx)
+	if err != nil {
+		return nil, noRoom(err)
+	}
+	return &Place{s, place}, nil
+}
+
+// Send says that the answer is the client's to take from now on: if others wait
+// and it does not, it is interrupted. A nil client is left alone.
+func (p *Place) Send(client seat.Interrupter) { p.seat.Send(client, p.service.takeWithin) }
+
+// Leave gives the place back.
+func (p *Place) Leave() { p.seat.Leave() }
 
 // noRoom is the service's error for one of a room's.
 func noRoom(err error) error {

@@ -36,8 +36,11 @@ const (
 	// readers may be, some are left for single blocks.
 	maxImaging = 48
 	bufferWait = 5 * time.Second
-	// takeWithin is in how long a client has to take a block while others wait:
-	// at 128 KiB/s, and sooner than those others give up.
+	// maxListing bounds the pages of blocks, at some 2.5 MiB each with their
+	// answers.
+	maxListing = 16
+	// takeWithin is in how long a client has to take a block, or a page, while
+	// others wait: at 128 KiB/s, and sooner than those others give up.
 	takeWithin = 4 * time.Second
 )
 
@@ -72,7 +75,8 @@ type Service struct {
 	writing    *seat.Room
 	reading    *seat.Room
 	imaging    *seat.Room // of the seats of reading, the ones that images have
-	pool       sync.Pool  // of *buffer
+	listing    *seat.Room
+	pool       sync.Pool // of *buffer
 	takeWithin time.Duration
 
 	folds     folds
@@ -92,7 +96,7 @@ func New(o Options) *Service {
 	s := &Service{
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		binTime: o.BinTime, quotas: o.Quotas, manifests: manifests{lead: make(chan struct{}, 1)},
-		writing: seat.NewRoom(maxWriting, bufferWait), reading: seat.NewRoom(maxReading, bufferWait), imaging: seat.NewRoom(maxImaging, bufferWait),
+		writing: seat.NewRoom(maxWriting, bufferWait), reading: seat.NewRoom(maxReading, bufferWait), imaging: seat.NewRoom(maxImaging, bufferWait), listing: seat.NewRoom(maxListing, bufferWait),
 		pool: sync.Pool{New: func() any { return new(buffer) }}, takeWithin: takeWithin,
 		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}

@@ -448,8 +448,8 @@ func newSilentReader() *silentReader { return &silentReader{interrupted: make(ch
 
 func (s *silentReader) Interrupt() { s.once.Do(func() { close(s.interrupted) }) }
 
-// Readers that do not take what they asked for, be it blocks or images, do not
-// keep others from theirs.
+// Readers that do not take what they asked for, be it blocks, images or pages, do
+// not keep others from theirs.
 func TestSilentReaders(t *testing.T) {
 	f := newFixture(t)
 	id := f.made(map[int64][]byte{0: data(1), 1: data(2)})
@@ -478,6 +478,16 @@ func TestSilentReaders(t *testing.T) {
 			}
 			return nil
 		},
+		"pages": func(client *silentReader) error {
+			place, err := f.Service.TakePlace(t.Context())
+			if err != nil {
+				return err
+			}
+			defer place.Leave()
+			place.Send(client)
+			<-client.interrupted
+			return nil
+		},
 	}
 	for what, read := range read {
 		var readers sync.WaitGroup
@@ -491,7 +501,7 @@ func TestSilentReaders(t *testing.T) {
 				}
 			})
 		}
-		for snapshot.Reading(f.Service) < snapshot.MaxReading/2 { // no more may be left of them, later
+		for what != "pages" && snapshot.Reading(f.Service) < snapshot.MaxReading/2 { // no more may be left of them, later
 			time.Sleep(time.Millisecond)
 		}
 		for range 10 {
@@ -503,6 +513,11 @@ func TestSilentReaders(t *testing.T) {
 					t.Errorf("an image beside silent readers of %s: %v", what, err)
 				}
 			}
+			place, err := f.Service.TakePlace(t.Context())
+			if err != nil {
+				t.Fatalf("a page beside silent readers of %s: %v", what, err)
+			}
+			place.Leave()
 		}
 		for _, c := range clients {
 			c.Interrupt()
