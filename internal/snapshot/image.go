@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/quota"
 	"shale/internal/seat"
 )
 
@@ -84,7 +86,7 @@ func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
 // The first error ends it: every byte given before it is right. A block whose
 // bytes are not those written is an *Error of code Damaged. Throttled can come
 // in the place of the first piece only; later ones are waited for until ctx
-// ends.
+// ends. Blocks count for the quotas of single reads, and wait for them.
 func (i *Image) Read(ctx context.Context, client seat.Interrupter, offset, length int64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if !i.Root.IsZero() { // which has nothing below it
@@ -210,12 +212,28 @@ func (r *imageReader) peek() (blockmap.Entry, bool) {
 	return r.entry, r.peeked
 }
 
+// turnEvery is how often a block that comes too soon for a quota asks again.
+const turnEvery = 10 * time.Millisecond
+
 // buffer takes a buffer for the block that is needed, or, if there is plenty,
-// for one ahead of it; else it returns nil.
+// for one ahead of it; else it returns nil. The blocks of an image count as
+// single reads do: one that would be refused waits, without a buffer.
 func (r *imageReader) buffer(must bool) (*outgoing, error) {
 	s := r.image.service
 	if !must {
-		return s.spareOutgoing(), nil
+		out := s.spareOutgoing()
+		if out != nil && r.image.throttle() != nil {
+			out.release()
+			out = nil
+		}
+		return out, nil
+	}
+	for r.image.throttle() != nil {
+		select {
+		case <-time.After(turnEvery):
+		case <-r.ctx.Done():
+			return nil, r.ctx.Err()
+		}
 	}
 	out, err := s.imageOutgoing(r.ctx)
 	for r.begun && err != nil && r.ctx.Err() == nil {
@@ -234,6 +252,10 @@ func (r *imageReader) drop() {
 		<-b.read
 		b.out.release()
 	}
+}
+
+func (i *Image) throttle() error {
+	return i.service.throttle(i.caller, quota.GetRate, i.snap.ID)
 }
 
 func (i *Image) readBlock(ctx context.Context, entry blockmap.Entry, buf []byte) error {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"shale/internal/block"
 	"shale/internal/quota"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
@@ -247,5 +248,44 @@ func TestCopyQuota(t *testing.T) {
 	var e *snapshot.Error
 	if !errors.As(err, &e) || e.Code != snapshot.TooManyCopies || e.Value != "1" {
 		t.Errorf("got %v, want TooManyCopies at 1", err)
+	}
+}
+
+// The blocks of an image count as single reads do, and wait where those are
+// refused.
+func TestImageRate(t *testing.T) {
+	f := newFixture(t)
+	id := f.made(map[int64][]byte{0: data(1), 1: data(2), 2: data(3), 3: data(4)})
+	token := f.token(id)
+	f.limit("get-block-rate=2")
+	img, err := f.Service.OpenImage(t.Context(), caller, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pieces := make(chan error)
+	go func() {
+		defer close(pieces)
+		for _, err := range img.Read(t.Context(), nil, 0, 4*block.Size) {
+			pieces <- err
+		}
+	}()
+	for n := range 4 {
+		if n >= 2 {
+			select {
+			case err := <-pieces:
+				t.Fatalf("piece %d came before its time, %v", n, err)
+			case <-time.After(100 * time.Millisecond):
+			}
+			if _, err := f.get(id, token); code(err) != snapshot.AccountThrottled {
+				t.Errorf("beside an image that waits: got %v, want AccountThrottled", err)
+			}
+			f.Clock.Advance(500 * time.Millisecond)
+		}
+		if err := <-pieces; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, more := <-pieces; more {
+		t.Error("there is more than the image")
 	}
 }
