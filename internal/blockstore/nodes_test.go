@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"runtime"
 	"testing"
 
 	"shale/internal/block"
@@ -62,5 +64,26 @@ func TestNodeOfAnotherHash(t *testing.T) {
 	}
 	if _, err := f.Store.Scan().ReadVerified(t.Context(), []block.ID{forged.ID}); !errors.As(err, &damaged) {
 		t.Errorf("ReadVerified: got %v, want a *DamagedError", err)
+	}
+}
+
+// However small the nodes are, those in memory take no more than they may.
+func TestSmallNodesInMemory(t *testing.T) {
+	f := newFixture(t)
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range uint64(200_000) {
+		id := block.ID{}
+		binary.BigEndian.PutUint64(id[:], i)
+		f.Store.KeepNode(id, make([]byte, 100))
+	}
+	if grown := heap() - before; grown > blockstore.NodeMemory*5/4 {
+		t.Errorf("they take %d KiB, more than %d", grown>>10, blockstore.NodeMemory>>10)
 	}
 }

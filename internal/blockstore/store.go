@@ -36,8 +36,10 @@ const (
 	// maxLocated bounds the locations kept in memory: about 10 MiB, for 32 GiB
 	// of blocks; 16 MiB if all of them are encrypted.
 	maxLocated = 1 << 16
-	// maxNodes bounds the map nodes kept in memory, in bytes.
-	maxNodes = 16 << 20
+	// maxNodes bounds the map nodes kept in memory, in bytes, of which each takes
+	// nodeOverhead beside its own: a node of a small snapshot is a hundred.
+	maxNodes     = 16 << 20
+	nodeOverhead = 256
 	// MaxUncommitted bounds the bytes that a medium can hold beyond what the
 	// index has committed: the three batches that can be on their way (one
 	// being recorded, one waiting for that, one being appended), each at most
@@ -121,7 +123,7 @@ func New(o Options) *Store {
 	s := &Store{
 		located: otter.Must(&otter.Options[block.ID, Location]{MaximumSize: maxLocated}),
 		nodes: otter.Must(&otter.Options[block.ID, keptNode]{
-			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node keptNode) uint32 { return uint32(len(node.data)) },
+			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node keptNode) uint32 { return uint32(nodeOverhead + len(node.data)) },
 		}),
 		medium: o.Medium, index: o.Index, log: o.Logger,
 		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),
