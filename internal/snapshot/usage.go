@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/blockstore"
 )
 
 const (
@@ -94,6 +96,8 @@ func (s *Service) KeepUsage(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errOvertaken):
+			s.usageChanged()
 		case err != nil:
 			s.log.ErrorContext(ctx, "usage could not be counted, its figures stay as they were", "err", err)
 		case now != counted:
@@ -122,7 +126,34 @@ func (s *Service) usageChanged() {
 // block map cannot be read, nothing is recorded: figures that leave it out
 // would be wrong for those that share blocks with it.
 func (s *Service) CountUsage(ctx context.Context) error {
-	_, err := s.count(ctx, 0, nil)
+	for {
+		if _, err := s.count(ctx, 0, nil); !errors.Is(err, errOvertaken) {
+			return err
+		}
+	}
+}
+
+// errOvertaken says that a snapshot was deleted and reclaimed while it was being
+// counted. The count can begin again, without it.
+var errOvertaken = errors.New("a snapshot was deleted meanwhile")
+
+// overtaken gives the count's error: errOvertaken if a record was not found, and
+// one of the holders is not there any more.
+func (s *Service) overtaken(ctx context.Context, holders []Holder, err error) error {
+	if !errors.Is(err, blockstore.ErrNotFound) {
+		return err
+	}
+	now, again := s.catalog.Holders(ctx)
+	if again != nil {
+		return errors.Join(err, again)
+	}
+	there := make(map[int64]bool, len(now))
+	for _, x := range now {
+		there[x.Key] = true
+	}
+	if slices.ContainsFunc(holders, func(x Holder) bool { return !there[x.Key] }) {
+		return errOvertaken
+	}
 	return err
 }
 
@@ -155,7 +186,7 @@ func (s *Service) count(ctx context.Context, before uint64, p *pace) (uint64, er
 	}
 	c.log.fs, c.log.buffer = s.scratch, s.partBuffer
 	if err := errors.Join(c.run(ctx), c.log.close()); err != nil {
-		return 0, err
+		return 0, s.overtaken(ctx, holders, err)
 	}
 	usage := make(map[int64]Usage, len(holders))
 	for i, x := range holders {

@@ -2,14 +2,17 @@ package snapshot_test
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"shale/internal/block"
+	"shale/internal/catalog"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
+	"shale/internal/vfs"
 )
 
 // usageOf gives what was counted last, or nil.
@@ -175,5 +178,47 @@ func TestUsageDamaged(t *testing.T) {
 	}
 	if u := usageOf(t, e, b); u != nil {
 		t.Errorf("got %+v of a snapshot that was never counted", u)
+	}
+}
+
+// A deleting catalog has something done between the listing of what is to be
+// counted and the count, once.
+type deleting struct {
+	*catalog.Catalog
+	before func()
+}
+
+func (d *deleting) ZeroBlocks(ctx context.Context) (map[block.ID]bool, error) {
+	if before := d.before; before != nil {
+		d.before = nil
+		before()
+	}
+	return d.Catalog.ZeroBlocks(ctx)
+}
+
+// A snapshot that is deleted and reclaimed while it is being counted does not
+// keep the others from being counted.
+func TestUsageOfDeleted(t *testing.T) {
+	f := newFixture(t)
+	kept := f.stored("", map[int64][]byte{0: data(1), 1: data(2)})
+	gone := f.stored("", map[int64][]byte{0: data(2), 1000: data(3)})
+	f.Restart(t) // so that no map is in memory
+	hooked := &deleting{Catalog: f.Catalog, before: func() {
+		f.remove(gone)
+		f.cycle()
+		f.cycle()
+		f.cycle()
+	}}
+	s := snapshot.New(snapshot.Options{
+		Catalog: hooked, Store: f.Store, Keyring: f.Keyring, Now: f.Clock.Now, Scratch: vfs.Dir(f.Dir),
+	})
+	if err := s.CountUsage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if hooked.before != nil {
+		t.Fatal("nothing was deleted")
+	}
+	if u := usageOf(t, f.Env, kept); u == nil || u.Unique != 2*block.Size || u.Shared != 0 {
+		t.Errorf("got %+v, want two blocks of its own", u)
 	}
 }
