@@ -176,8 +176,14 @@ func newHostile(t *testing.T, s *server) *hostile {
 	config.RetryMaxAttempts = 30
 	h := &hostile{
 		s: s, ebs: ebs.NewFromConfig(config), ec2: ec2.NewFromConfig(config),
-		credentials: credentials, secret: credentials.SecretAccessKey, target: s.startSnapshot(t),
+		credentials: credentials, secret: credentials.SecretAccessKey,
 	}
+	// Nothing is written to the target, for as long as this takes.
+	target, err := h.ebs.StartSnapshot(t.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1), Timeout: aws.Int32(4320)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.target = *target.SnapshotId
 	if h.kept, _, err = h.make(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
