@@ -35,13 +35,11 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 	if rt.Op == ListSnapshotBlocks || rt.Op == ListChangedBlocks {
 		return c.list(w, r, s, caller, rt)
 	}
-	buf, status, err := []byte(c.Before), http.StatusOK, error(nil)
+	buf, status, err := []byte(c.Before), http.StatusCreated, error(nil)
 	switch rt.Op {
 	case StartSnapshot:
-		status = http.StatusCreated
 		buf, err = c.start(buf, r, s, caller)
 	case PutSnapshotBlock:
-		status = http.StatusCreated
 		buf, err = c.putBlock(buf, w, r, s, caller, rt, signed)
 	default:
 		status = http.StatusAccepted
