@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing/synctest"
 	"time"
 
 	"shale/internal/vfs/crashfs"
@@ -65,6 +66,7 @@ func (w *world) outside() error {
 	}
 	if w.rng.IntN(50) == 0 {
 		time.Sleep(time.Second)
+		synctest.Wait()
 	}
 	switch n := w.rng.IntN(4000); {
 	case n < 20:

@@ -249,11 +249,13 @@ func (w *world) history(operations int) error {
 		if !w.s.step() {
 			time.Sleep(time.Second) // all wait for the clock
 		}
+		// Whatever is counted, or comes from outside, is and comes when all have
+		// stopped again, or it were left to chance how far they had got.
+		synctest.Wait()
 		if err := w.violation(); err != nil {
 			return err
 		}
 		if w.dying.Load() {
-			synctest.Wait()
 			if err := w.crash(); err != nil {
 				return err
 			}
