@@ -37,45 +37,71 @@ const (
 	burst = 64 << 10
 )
 
-// measureConnections writes unique blocks, then the same number of others beside
-// idle and slow connections.
+// crowds is how often a crowd comes and goes while its cost is measured.
+const crowds = 3
+
+// measureConnections writes unique blocks, others beside idle and slow
+// connections, twice as many, and others without them, and that several times
+// over: a disk that gets slower or faster meanwhile does so for both.
 func (b *bench) measureConnections(ctx context.Context) error {
-	write := func() (run, int64, error) {
-		d, err := b.newDataset(b.shale, b.size.blocks)
+	var alone, beside run
+	var before, after int64
+	write := func(into *run, memory *int64) error {
+		d, err := b.newDataset(b.shale, b.size.blocks/2/crowds)
 		if err != nil {
-			return run{}, 0, err
+			return err
 		}
 		r, err := b.shale.write(ctx, b.source, &d, d.all(), connections)
 		if err != nil {
-			return run{}, 0, err
+			return err
 		}
+		into.add(r)
 		rss, err := b.shale.memory("VmRSS:")
-		return r, rss, err
-	}
-	if _, _, err := write(); err != nil { // until memory and caches are what they will be
+		*memory = max(*memory, rss)
 		return err
 	}
-	alone, before, err := write()
-	if err != nil {
-		return err
+	for range 3 { // until memory and caches are what they will be
+		if err := write(new(run), new(int64)); err != nil {
+			return err
+		}
 	}
-	snapshot, err := b.shale.newSnapshot(1, "")
-	if err != nil {
-		return err
-	}
-	crowded, stop := context.WithCancel(ctx)
-	c := &crowd{server: b.shale, snapshot: snapshot}
-	defer func() { stop(); c.clients.Wait() }()
-	if err := c.open(crowded, b.size.idle, b.size.slow); err != nil {
-		return err
-	}
-	beside, after, err := write()
-	if err != nil {
-		return err
+	for range crowds {
+		if err := write(&alone, &before); err != nil {
+			return err
+		}
+		leave, err := b.crowdIn(ctx)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(write(&beside, &after), write(&beside, &after))
+		leave()
+		if err := errors.Join(err, write(&alone, new(int64))); err != nil {
+			return err
+		}
 	}
 	b.crowd.add(beside.bytesPerSecond()/mega, alone.bytesPerSecond()/mega)
 	b.crowdMemory.add(float64(after-before) / (1 << 20))
 	return nil
+}
+
+// crowdIn opens the connections, and leave closes them all.
+func (b *bench) crowdIn(ctx context.Context) (leave func(), err error) {
+	snapshot, err := b.shale.newSnapshot(1, "")
+	if err != nil {
+		return nil, err
+	}
+	crowded, stop := context.WithCancel(ctx)
+	c := &crowd{server: b.shale, snapshot: snapshot}
+	leave = func() {
+		stop()
+		c.clients.Wait()
+		pause(ctx, 3*drip) // until the server has seen that they are gone
+	}
+	if err := c.open(crowded, b.size.idle, b.size.slow); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 // open opens the connections: idle ones, on which one request was answered, and

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ var errNoBody = errors.New("no body")
 type body struct {
 	inner io.ReadCloser
 	conn  *http.ResponseController
+	wire  *conn // below it; nil in tests without one
 	stall time.Duration
 	pause time.Duration // how long one read may take; no longer than stall
 
@@ -93,6 +95,12 @@ func (b *body) Interrupt() {
 	b.interrupted.Store(true)
 	b.deadline(time.Unix(1, 0))
 }
+
+// Known implements seat.Client.
+func (b *body) Known() bool { return b.wire.isKnown() }
+
+// Address implements seat.Client.
+func (b *body) Address() netip.Addr { return b.wire.from() }
 
 // latest is when the next bytes have to be there, whatever the pause. There was
 // a read before.

@@ -156,7 +156,7 @@ func TestLongBodies(t *testing.T) {
 	addr := f.listen(t)
 	head := "POST /snapshots HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n"
 	var slow []*client
-	for range 64 {
+	for range 32 { // as many as there may be of clients that are not known
 		c := dial(t, addr)
 		c.send(head + strings.Repeat("x", 10_000))
 		slow = append(slow, c)
@@ -187,6 +187,49 @@ func TestLongBodies(t *testing.T) {
 		}
 	}
 	if told < 3 || told > 20 {
-		t.Errorf("%d of 64 were told to come back", told)
+		t.Errorf("%d of 32 were told to come back", told)
+	}
+}
+
+// A connection is known once a body has passed on it in good time.
+func TestKnownConnections(t *testing.T) {
+	f := newFixture(t, func(o *gateway.Options) { o.Anonymous = testAccount })
+	f.plain.serve = func(w http.ResponseWriter, r *http.Request, _ *block.Digest) error {
+		client := rest.Client(w)
+		if from := client.Address(); !from.IsLoopback() {
+			t.Errorf("the client is at %v", from)
+		}
+		known := client.Known()
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return err
+		}
+		_, err := fmt.Fprint(w, known)
+		return err
+	}
+	addr := f.listen(t)
+	ask := func(c *client, length int, pause time.Duration) string {
+		c.send(fmt.Sprintf("PUT /snapshots/snap-0123456789abcdef0/blocks/0 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", length))
+		time.Sleep(pause)
+		c.send(strings.Repeat("x", length))
+		status, body, _ := c.answer()
+		if status != http.StatusOK {
+			t.Errorf("got %d %q", status, body)
+		}
+		return body
+	}
+	c := dial(t, addr)
+	for i, want := range []string{"false", "false", "true", "true"} {
+		length := 100 // says nothing
+		if i > 0 {
+			length = block.Size
+		}
+		if got := ask(c, length, 0); got != want {
+			t.Errorf("request %d: known is %s", i+1, got)
+		}
+	}
+	slow := dial(t, addr)
+	ask(slow, block.Size/2, 5*time.Second)
+	if got := ask(slow, 100, 0); got != "false" {
+		t.Error("a connection with a slow body is known")
 	}
 }

@@ -60,7 +60,8 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	copied := *r
 	x.r = &copied
 	x.beginAudit()
-	x.body = &body{inner: r.Body, conn: rc, stall: g.o.Stall, pause: g.o.Stall}
+	wire, _ := r.Context().Value(connKey{}).(*conn)
+	x.body = &body{inner: r.Body, conn: rc, wire: wire, stall: g.o.Stall, pause: g.o.Stall}
 	x.long = &longBody{body: x.body, ctx: r.Context(), room: g.longBodies}
 	if r.Body == nil || r.Body == http.NoBody {
 		x.body.inner, x.body.err = http.NoBody, errNoBody
@@ -68,7 +69,7 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 		x.r.Body = x.long
 	}
 	x.body.awaited = expectsContinue(r)
-	x.w = &response{ResponseWriter: w, conn: rc, body: x.body}
+	x.w = &response{ResponseWriter: w, conn: rc, wire: wire, body: x.body}
 	g.metrics.inFlight.Inc()
 	return x
 }
@@ -113,6 +114,7 @@ func (x *exchange) finish() {
 		x.w.WriteHeader(http.StatusOK)
 	}
 	took := time.Since(x.start)
+	x.w.wire.passed(x.body.n+x.w.n, took)
 	x.metrics.observe(x, took)
 	x.log(took)
 	x.audit()
@@ -131,7 +133,7 @@ func (x *exchange) linger() {
 	if !ok || x.w.conn.Flush() != nil {
 		return
 	}
-	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
+	if c := x.w.wire; c != nil {
 		c.crowd.rests(c)
 		drain(c.Conn, until)
 	}

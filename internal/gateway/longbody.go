@@ -40,7 +40,7 @@ func (l *longBody) Read(p []byte) (int, error) {
 		return 0, l.err
 	}
 	if l.place == nil {
-		place, err := l.room.Take(l.ctx)
+		place, err := l.room.Take(l.ctx, l.body)
 		if errors.Is(err, seat.ErrFull) {
 			return 0, &rest.Error{Kind: rest.Busy}
 		}

@@ -80,7 +80,7 @@ func (x *exchange) misbehave(d Door, c snapshot.Caller, signed *block.Digest, e 
 // the failure of a connection: some take an early end for a broken answer, and
 // do not try again.
 func (x *exchange) resetAtEnd() {
-	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
+	if c := x.w.wire; c != nil {
 		if tcp, ok := c.socket.(interface{ SetLinger(int) error }); ok {
 			tcp.SetLinger(0) //nolint:errcheck // then it ends early, which is a cut, too
 		}

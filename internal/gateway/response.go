@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ const cutPart = 64 << 10
 type response struct {
 	http.ResponseWriter
 	conn *http.ResponseController
+	wire *conn // below it; nil in tests without one
 	body *body
 
 	status int // 0 until the header was written
@@ -124,3 +126,9 @@ func (w *response) Interrupt() {
 	w.interrupted.Store(true)
 	w.conn.SetWriteDeadline(time.Unix(1, 0))
 }
+
+// Known implements seat.Client.
+func (w *response) Known() bool { return w.wire.isKnown() }
+
+// Address implements seat.Client.
+func (w *response) Address() netip.Addr { return w.wire.from() }

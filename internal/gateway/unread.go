@@ -8,11 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"shale/internal/block"
 	"shale/internal/rest"
+	"shale/internal/seat"
 )
 
 // What net/http cannot read as a request never reaches a handler: it writes a
@@ -40,6 +43,9 @@ func (l listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &conn{Conn: inner, socket: inner, g: l.g, crowd: l.crowd, lounge: l.lounge, header: headerCount{room: l.g.longHeaders}}
+		if from, ok := inner.RemoteAddr().(*net.TCPAddr); ok {
+			c.address = from.AddrPort().Addr().Unmap()
+		}
 		if l.g.o.TLS != nil {
 			c.tls = tls.Server(inner, l.g.o.TLS)
 			c.Conn = c.tls
@@ -70,6 +76,9 @@ type conn struct {
 	taken  atomic.Bool // away from net/http, whose Close is still to come
 	abrupt atomic.Bool // it is to end without TLS's words of farewell
 
+	address netip.Addr  // of the client
+	known   atomic.Bool // a body has passed on it in good time
+
 	// What follows belongs to the crowd.
 	inside bool
 	place  *list.Element // among those that rest
@@ -87,6 +96,29 @@ func (c *conn) end() {
 	c.handled.Store(false)
 	c.idle.Store(true)
 	c.crowd.rests(c)
+}
+
+// proof is how many bytes have to pass, in good time, for a connection to be known:
+// most of a block.
+const proof = block.Size / 2
+
+// passed says that a request and its answer went by, with n bytes of bodies.
+func (c *conn) passed(n int64, took time.Duration) {
+	if c != nil && n >= proof && float64(n) >= took.Seconds()*seat.Slow {
+		c.known.Store(true)
+	}
+}
+
+// isKnown reports whether bodies pass here in good time. Without a connection
+// nobody can be slow.
+func (c *conn) isKnown() bool { return c == nil || c.known.Load() }
+
+// from is where the client is, if it is known.
+func (c *conn) from() netip.Addr {
+	if c == nil {
+		return netip.Addr{}
+	}
+	return c.address
 }
 
 // Read reads what the client sends. Of a header no more than usual is read

@@ -34,7 +34,7 @@ func (h *Handler) pending(w http.ResponseWriter, r *http.Request, c snapshot.Cal
 		return err
 	}
 	rest.AuditListBlocks(r.Context(), &req)
-	place, err := h.service.TakePlace(r.Context())
+	place, err := h.service.TakePlace(r.Context(), rest.Client(w))
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (h *Handler) pending(w http.ResponseWriter, r *http.Request, c snapshot.Cal
 	if err != nil {
 		return err
 	}
-	place.Send(rest.Client(w))
+	place.Send()
 	writeData(w, http.StatusOK, appendPendingPage(nil, &page))
 	return nil
 }

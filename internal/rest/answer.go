@@ -35,9 +35,9 @@ func AppendToken(b []byte, t string) []byte {
 	return append(b, '"')
 }
 
-// Client is the one that w answers, for a seat: nil if it cannot be interrupted.
-func Client(w http.ResponseWriter) seat.Interrupter {
-	client, _ := w.(seat.Interrupter)
+// Client is the one that w answers, for a seat: nil if it is not on a connection.
+func Client(w http.ResponseWriter) seat.Client {
+	client, _ := w.(seat.Client)
 	return client
 }
 

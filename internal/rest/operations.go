@@ -54,7 +54,7 @@ func (c *Codec) Serve(w http.ResponseWriter, r *http.Request, s *snapshot.Servic
 
 // list answers with a page of blocks.
 func (c *Codec) list(w http.ResponseWriter, r *http.Request, s *snapshot.Service, caller snapshot.Caller, rt Route) error {
-	place, err := s.TakePlace(r.Context())
+	place, err := s.TakePlace(r.Context(), Client(w))
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *Codec) list(w http.ResponseWriter, r *http.Request, s *snapshot.Service
 	}
 	buf = append(buf, c.After...)
 	*kept = buf
-	place.Send(Client(w))
+	place.Send()
 	Send(w, http.StatusOK, "application/json", buf)
 	return nil
 }

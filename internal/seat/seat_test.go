@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,9 +14,11 @@ import (
 
 // A body gives n bytes every so often, until it is interrupted.
 type body struct {
-	n       int
-	every   time.Duration
-	stopped chan struct{}
+	n        int
+	every    time.Duration
+	stopped  chan struct{}
+	stranger bool
+	address  netip.Addr
 }
 
 var errStopped = errors.New("stopped")
@@ -24,7 +27,16 @@ func newBody(n int, every time.Duration) *body {
 	return &body{n: n, every: every, stopped: make(chan struct{})}
 }
 
-func (b *body) Interrupt() { close(b.stopped) }
+func (b *body) Interrupt()          { close(b.stopped) }
+func (b *body) Known() bool         { return !b.stranger }
+func (b *body) Address() netip.Addr { return b.address }
+
+// strange is b as that of a client that is not known, at the last of four
+// addresses.
+func (b *body) strange(last byte) *body {
+	b.stranger, b.address = true, netip.AddrFrom4([4]byte{192, 0, 2, last})
+	return b
+}
 
 func (b *body) Read(p []byte) (int, error) {
 	select {
@@ -39,7 +51,8 @@ func (b *body) Read(p []byte) (int, error) {
 // reports whether that was until the end.
 func occupy(t *testing.T, r *seat.Room, b io.Reader, until <-chan struct{}) <-chan bool {
 	t.Helper()
-	s, err := r.Take(t.Context())
+	client, _ := b.(seat.Client)
+	s, err := r.Take(t.Context(), client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +94,9 @@ func TestSlowestMakesRoom(t *testing.T) {
 		}
 		burst := newBody(60<<20, time.Hour) // pauses after what came at first
 		pausing := occupy(t, r, io.MultiReader(burst), done)
-		_ = pausing // no Interrupter, and so left alone
+		_ = pausing // no Client, and so left alone
 		began := time.Now()
-		s, err := r.Take(t.Context())
+		s, err := r.Take(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,11 +121,11 @@ func TestPauseMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := seat.NewRoom(1, 5*time.Second)
 		b := newBody(0, time.Hour)
-		s, err := r.Take(t.Context())
+		s, err := r.Take(t.Context(), b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		paused := s.Receive(&started{Interrupter: b, n: 10 << 20, rest: b})
+		paused := s.Receive(&started{n: 10 << 20, rest: b})
 		ended := make(chan bool, 1)
 		go func() {
 			io.Copy(io.Discard, paused)
@@ -120,7 +133,7 @@ func TestPauseMakesRoom(t *testing.T) {
 			s.Leave()
 		}()
 		time.Sleep(time.Second)
-		next, err := r.Take(t.Context())
+		next, err := r.Take(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +146,6 @@ func TestPauseMakesRoom(t *testing.T) {
 
 // started gives n bytes at once and then what rest gives.
 type started struct {
-	seat.Interrupter
 	n    int
 	rest io.Reader
 }
@@ -154,7 +166,7 @@ func TestPatience(t *testing.T) {
 		done := make(chan struct{})
 		fast := occupy(t, r, newBody(64<<10, 100*time.Millisecond), done)
 		began := time.Now()
-		if _, err := r.Take(t.Context()); !errors.Is(err, seat.ErrFull) {
+		if _, err := r.Take(t.Context(), nil); !errors.Is(err, seat.ErrFull) {
 			t.Errorf("got %v, want ErrFull", err)
 		}
 		if took := time.Since(began); took != 5*time.Second {
@@ -162,7 +174,7 @@ func TestPatience(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := r.Take(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the context's error", err)
 		}
 		close(done)
@@ -180,11 +192,11 @@ func TestSendMakesRoom(t *testing.T) {
 		r := seat.NewRoom(2, 5*time.Second)
 		first, second := newBody(0, 0), newBody(0, 0)
 		sendTo := func(b *body) *seat.Seat {
-			s, err := r.Take(t.Context())
+			s, err := r.Take(t.Context(), b)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.Send(b, 4*time.Second)
+			s.Send(4 * time.Second)
 			return s
 		}
 		a := sendTo(first)
@@ -199,7 +211,7 @@ func TestSendMakesRoom(t *testing.T) {
 			a.Leave()
 		}()
 		began := time.Now()
-		c, err := r.Take(t.Context())
+		c, err := r.Take(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,6 +226,91 @@ func TestSendMakesRoom(t *testing.T) {
 		case <-second.stopped:
 			t.Error("the later one was interrupted")
 		default:
+		}
+	})
+}
+
+// However many strangers come, a client that is known finds a seat at once; and
+// strangers find those that are theirs, whoever else waits.
+func TestStrangersLeaveSeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := seat.NewRoom(4, 5*time.Second)
+		done := make(chan struct{})
+		slow := []<-chan bool{
+			occupy(t, r, newBody(1, 100*time.Millisecond).strange(1), done),
+			occupy(t, r, newBody(1, 100*time.Millisecond).strange(1), done),
+		}
+		late := make(chan time.Duration, 1)
+		began := time.Now()
+		go func() {
+			s, err := r.Take(t.Context(), newBody(0, 0).strange(1))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			late <- time.Since(began)
+			s.Leave()
+		}()
+		synctest.Wait()
+		if r.TryTake(newBody(0, 0).strange(2)) != nil {
+			t.Error("a third stranger has a seat")
+		}
+		for range 2 {
+			s, err := r.Take(t.Context(), newBody(0, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Leave()
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a known client waited for %v", took)
+		}
+		if took := <-late; took < 500*time.Millisecond || took > 800*time.Millisecond {
+			t.Errorf("a stranger waited for %v, want the slow one's half a second", took)
+		}
+		close(done)
+		if <-slow[0] && <-slow[1] {
+			t.Error("neither of the two slow strangers made room")
+		}
+	})
+}
+
+// Of strangers that wait, one whose address has fewer seats is first, though it came
+// last; one that has given up gets none.
+func TestAddressesShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := seat.NewRoom(4, time.Hour)
+		take := func(from byte) *seat.Seat {
+			s, err := r.Take(t.Context(), newBody(0, 0).strange(from))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		first, second := take(1), take(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := r.Take(ctx, newBody(0, 0).strange(3)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the context's error", err)
+		}
+		order := make(chan byte, 3)
+		for _, from := range []byte{1, 1, 2} {
+			go func() {
+				s := take(from)
+				order <- from
+				time.Sleep(time.Second)
+				s.Leave()
+			}()
+			synctest.Wait()
+		}
+		first.Leave()
+		time.Sleep(10 * time.Second)
+		if got := [3]byte{<-order, <-order, <-order}; got != [3]byte{2, 1, 1} {
+			t.Errorf("they had seats in the order %v", got)
+		}
+		second.Leave()
+		if n := r.Taken(); n != 0 {
+			t.Errorf("%d seats are still taken", n)
 		}
 	})
 }

@@ -87,7 +87,7 @@ func (i *Image) Size() int64 { return i.snap.VolumeSize << 30 }
 // bytes are not those written is an *Error of code Damaged. Throttled can come
 // in the place of the first piece only; later ones are waited for until ctx
 // ends. Blocks count for the quotas of single reads, and wait for them.
-func (i *Image) Read(ctx context.Context, client seat.Interrupter, offset, length int64) iter.Seq2[[]byte, error] {
+func (i *Image) Read(ctx context.Context, client seat.Client, offset, length int64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if !i.Root.IsZero() { // which has nothing below it
 			defer i.service.store.Pin(i.Root)()
@@ -126,7 +126,7 @@ var zeros [block.Size]byte
 type imageReader struct {
 	ctx    context.Context //nolint:containedctx // lives for one call of Image.Read
 	image  *Image
-	client seat.Interrupter
+	client seat.Client
 	end    int64 // of the range, bytes
 
 	next   func() (blockmap.Entry, error, bool) // of the blocks, by index
@@ -166,7 +166,7 @@ func (r *imageReader) block(index block.Index) ([]byte, error) {
 	}
 	r.current, r.ahead = r.ahead[0], r.ahead[1:]
 	<-r.current.read
-	r.current.out.send(r.client)
+	r.current.out.send()
 	return r.current.out.buf.block(), r.current.err
 }
 
@@ -221,7 +221,7 @@ const turnEvery = 10 * time.Millisecond
 func (r *imageReader) buffer(must bool) (*outgoing, error) {
 	s := r.image.service
 	if !must {
-		out := s.spareOutgoing()
+		out := s.spareOutgoing(r.client)
 		if out != nil && r.image.throttle() != nil {
 			out.release()
 			out = nil
@@ -235,9 +235,9 @@ func (r *imageReader) buffer(must bool) (*outgoing, error) {
 			return nil, r.ctx.Err()
 		}
 	}
-	out, err := s.imageOutgoing(r.ctx)
+	out, err := s.imageOutgoing(r.ctx, r.client)
 	for r.begun && err != nil && r.ctx.Err() == nil {
-		out, err = s.imageOutgoing(r.ctx) // half of it has been sent: wait
+		out, err = s.imageOutgoing(r.ctx, r.client) // half of it has been sent: wait
 	}
 	r.begun = r.begun || err == nil
 	return out, err

@@ -15,11 +15,11 @@ type outgoing struct {
 	seats   [2]*seat.Seat // of reading and, for an image's block, of imaging
 }
 
-// outgoing takes a buffer for a block. If none becomes free the client is told to
+// outgoing takes a buffer for a block that client, which may be nil, is to have. If none becomes free the client is told to
 // come back: its library does that by itself, and waiting here would only
 // lengthen the queue.
-func (s *Service) outgoing(ctx context.Context) (*outgoing, error) {
-	reading, err := s.reading.Take(ctx)
+func (s *Service) outgoing(ctx context.Context, client seat.Client) (*outgoing, error) {
+	reading, err := s.reading.Take(ctx, client)
 	if err != nil {
 		return nil, noRoom(err)
 	}
@@ -28,12 +28,12 @@ func (s *Service) outgoing(ctx context.Context) (*outgoing, error) {
 
 // imageOutgoing takes one for a block of an image, which has no other one while
 // it waits.
-func (s *Service) imageOutgoing(ctx context.Context) (*outgoing, error) {
-	imaging, err := s.imaging.Take(ctx)
+func (s *Service) imageOutgoing(ctx context.Context, client seat.Client) (*outgoing, error) {
+	imaging, err := s.imaging.Take(ctx, client)
 	if err != nil {
 		return nil, noRoom(err)
 	}
-	reading, err := s.reading.Take(ctx)
+	reading, err := s.reading.Take(ctx, client)
 	if err != nil {
 		imaging.Leave()
 		return nil, noRoom(err)
@@ -43,15 +43,15 @@ func (s *Service) imageOutgoing(ctx context.Context) (*outgoing, error) {
 
 // spareOutgoing takes one for a block of an image if at least half of all are
 // free, else it returns nil at once.
-func (s *Service) spareOutgoing() *outgoing {
+func (s *Service) spareOutgoing(client seat.Client) *outgoing {
 	if s.reading.Taken() >= maxReading/2 {
 		return nil
 	}
-	imaging := s.imaging.TryTake()
+	imaging := s.imaging.TryTake(client)
 	if imaging == nil {
 		return nil
 	}
-	reading := s.reading.TryTake()
+	reading := s.reading.TryTake(client)
 	if reading == nil {
 		imaging.Leave()
 		return nil
@@ -64,11 +64,11 @@ func (s *Service) seated(reading, imaging *seat.Seat) *outgoing {
 }
 
 // send says that the block is the client's to take from now on: if others wait
-// and it does not, it is interrupted. A nil client is left alone.
-func (o *outgoing) send(client seat.Interrupter) {
+// and it does not, it is interrupted.
+func (o *outgoing) send() {
 	for _, place := range o.seats {
 		if place != nil {
-			place.Send(client, o.service.takeWithin)
+			place.Send(o.service.takeWithin)
 		}
 	}
 }
@@ -90,11 +90,11 @@ type Place struct {
 }
 
 // TakePlace takes a place for a page of ListBlocks, ListChangedBlocks or
-// ListPending, and for the answer that is made of it. Its owner asks for the page
+// ListPending that client, which may be nil, has asked for, and for the answer that is made of it. Its owner asks for the page
 // then, and leaves it when the answer is sent. If none becomes free the client is
 // told to come back.
-func (s *Service) TakePlace(ctx context.Context) (*Place, error) {
-	place, err := s.listing.Take(ctx)
+func (s *Service) TakePlace(ctx context.Context, client seat.Client) (*Place, error) {
+	place, err := s.listing.Take(ctx, client)
 	if err != nil {
 		return nil, noRoom(err)
 	}
@@ -102,8 +102,8 @@ func (s *Service) TakePlace(ctx context.Context) (*Place, error) {
 }
 
 // Send says that the answer is the client's to take from now on: if others wait
-// and it does not, it is interrupted. A nil client is left alone.
-func (p *Place) Send(client seat.Interrupter) { p.seat.Send(client, p.service.takeWithin) }
+// and it does not, it is interrupted.
+func (p *Place) Send() { p.seat.Send(p.service.takeWithin) }
 
 // Leave gives the place back.
 func (p *Place) Leave() { p.seat.Leave() }

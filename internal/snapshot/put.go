@@ -13,6 +13,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockstore"
 	"shale/internal/quota"
+	"shale/internal/seat"
 )
 
 const (
@@ -59,7 +60,8 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err := begin.read(r.Body); err != nil {
 		return block.Digest{}, err
 	}
-	place, err := s.writing.Take(ctx)
+	client, _ := r.Body.(seat.Client)
+	place, err := s.writing.Take(ctx, client)
 	if err != nil {
 		return block.Digest{}, noRoom(err)
 	}

@@ -190,7 +190,7 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
 		return nil, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
 	}
-	out, err := s.outgoing(ctx)
+	out, err := s.outgoing(ctx, r.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 		out.release()
 		return nil, err
 	}
-	out.send(r.Client)
+	out.send()
 	return &BlockData{Bytes: out.buf.block(), Digest: digest, out: out}, nil
 }
 

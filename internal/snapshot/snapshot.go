@@ -217,7 +217,7 @@ type GetBlockRequest struct {
 	Token      *string
 	// Client is interrupted if it does not take the block while others wait for
 	// its buffer; nil if it always does.
-	Client seat.Interrupter
+	Client seat.Client
 }
 
 // BlockData is a block that was read and verified. Release must be called

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -440,13 +441,18 @@ func TestStalledSenders(t *testing.T) {
 
 // A silentReader takes nothing of what it asked for until it is interrupted.
 type silentReader struct {
+	known       bool
 	interrupted chan struct{}
 	once        sync.Once
 }
 
-func newSilentReader() *silentReader { return &silentReader{interrupted: make(chan struct{})} }
+func newSilentReader(known bool) *silentReader {
+	return &silentReader{known: known, interrupted: make(chan struct{})}
+}
 
-func (s *silentReader) Interrupt() { s.once.Do(func() { close(s.interrupted) }) }
+func (s *silentReader) Interrupt()          { s.once.Do(func() { close(s.interrupted) }) }
+func (s *silentReader) Known() bool         { return s.known }
+func (s *silentReader) Address() netip.Addr { return netip.Addr{} }
 
 // Readers that do not take what they asked for, be it blocks, images or pages, do
 // not keep others from theirs.
@@ -479,12 +485,12 @@ func TestSilentReaders(t *testing.T) {
 			return nil
 		},
 		"pages": func(client *silentReader) error {
-			place, err := f.Service.TakePlace(t.Context())
+			place, err := f.Service.TakePlace(t.Context(), client)
 			if err != nil {
 				return err
 			}
 			defer place.Leave()
-			place.Send(client)
+			place.Send()
 			<-client.interrupted
 			return nil
 		},
@@ -492,8 +498,8 @@ func TestSilentReaders(t *testing.T) {
 	for what, read := range read {
 		var readers sync.WaitGroup
 		var clients []*silentReader
-		for range 2 * snapshot.MaxReading { // more than there are buffers: each gets one
-			c := newSilentReader()
+		for i := range 2 * snapshot.MaxReading { // more than there are buffers: each gets one
+			c := newSilentReader(i%2 == 0)
 			clients = append(clients, c)
 			readers.Go(func() {
 				if err := read(c); err != nil {
@@ -513,7 +519,7 @@ func TestSilentReaders(t *testing.T) {
 					t.Errorf("an image beside silent readers of %s: %v", what, err)
 				}
 			}
-			place, err := f.Service.TakePlace(t.Context())
+			place, err := f.Service.TakePlace(t.Context(), nil)
 			if err != nil {
 				t.Fatalf("a page beside silent readers of %s: %v", what, err)
 			}
