@@ -2,7 +2,6 @@ package sigv4
 
 import (
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -48,8 +47,8 @@ func (s *Signature) appendCanonical(b []byte, r *http.Request, payloadHash strin
 	return append(b, payloadHash...), nil
 }
 
-// headerValues returns the header's lines. Package net/http moves some headers
-// out of the map.
+// headerValues returns the lines of the header of this lower-case name. Package
+// net/http moves some headers out of the map.
 func headerValues(r *http.Request, name string) []string {
 	switch name {
 	case "host":
@@ -60,7 +59,18 @@ func headerValues(r *http.Request, name string) []string {
 	case "transfer-encoding":
 		return r.TransferEncoding
 	}
-	return r.Header[textproto.CanonicalMIMEHeaderKey(name)]
+	// Few names need more room, and then it is but slower.
+	key := make([]byte, 0, 64)
+	upper := true
+	for i := range len(name) {
+		c := name[i]
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		key = append(key, c)
+		upper = c == '-'
+	}
+	return r.Header[string(key)]
 }
 
 // appendTrimmed appends v without blanks at its ends and with every inner run
@@ -123,6 +133,10 @@ func (s *Signature) appendQuery(b []byte, raw string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(params) == 1 && !s.Presigned {
+		b = append(appendEscaped(b, params[0].name, 0), '=')
+		return appendEscaped(b, params[0].value, 0), nil
+	}
 	for i, p := range params {
 		params[i] = param{string(appendEscaped(nil, p.name, 0)), string(appendEscaped(nil, p.value, 0))}
 	}
@@ -152,18 +166,26 @@ func (s *Signature) appendQuery(b []byte, raw string) ([]byte, error) {
 // and keep, which is 0 for none.
 func appendEscaped(b []byte, v string, keep byte) []byte {
 	const digits = "0123456789ABCDEF"
+	begun := 0 // of what is appended as it is
 	for i := range len(v) {
 		c := v[i]
-		if unreserved(c) || c == keep && keep != 0 {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', digits[c>>4], digits[c&15])
+		if unreserved[c] || c == keep && keep != 0 {
+			continue
 		}
+		b = append(b, v[begun:i]...)
+		b = append(b, '%', digits[c>>4], digits[c&15])
+		begun = i + 1
 	}
-	return b
+	return append(b, v[begun:]...)
 }
 
-func unreserved(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-		c == '-' || c == '.' || c == '_' || c == '~'
-}
+// unreserved are the bytes that are never escaped, headerName those that may stand
+// in the name of a header.
+var unreserved, headerName = func() (u, h [256]bool) {
+	for c := range 256 {
+		small, digit := 'a' <= c && c <= 'z', '0' <= c && c <= '9'
+		u[c] = small || digit || 'A' <= c && c <= 'Z' || strings.IndexByte("-._~", byte(c)) >= 0
+		h[c] = small || digit || strings.IndexByte("!#$%&'*+-.^_`|~", byte(c)) >= 0
+	}
+	return u, h
+}()

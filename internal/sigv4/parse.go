@@ -146,27 +146,34 @@ func parsePresigned(r *http.Request) (*Signature, error) {
 // the last part and the day are right is for Verify: a scope that is whole but
 // wrong is a signature failure, not a malformed one.
 func (s *Signature) parseCredential(v string) error {
-	parts := strings.Split(v, "/")
-	if len(parts) != 5 {
+	if strings.Count(v, "/") != 4 {
 		return errorf(Malformed, "a credential has the form KEY/DATE/REGION/SERVICE/%s", terminator)
 	}
-	for _, p := range parts {
-		if p == "" || len(p) > maxAccessKey || strings.IndexFunc(p, notGraphic) >= 0 {
+	for _, part := range [...]*string{&s.AccessKeyID, &s.Date, &s.Region, &s.Service, &s.terminator} {
+		*part, v, _ = strings.Cut(v, "/")
+		if *part == "" || len(*part) > maxAccessKey || !graphic(*part) {
 			return errorf(Malformed, "a part of the credential is empty, too long or not plain text")
 		}
 	}
-	s.AccessKeyID, s.Date, s.Region, s.Service, s.terminator = parts[0], parts[1], parts[2], parts[3], parts[4]
 	return nil
 }
 
-func notGraphic(c rune) bool { return c <= ' ' || c > '~' }
+// graphic reports whether v has nothing but ASCII that can be seen.
+func graphic(v string) bool {
+	for i := range len(v) {
+		if v[i] <= ' ' || v[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
 
 // parseSignedHeaders reads names separated by semicolons. They must ascend,
 // as every signer writes them: so none is there twice.
 func (s *Signature) parseSignedHeaders(v string) error {
 	names := strings.Split(v, ";")
 	for i, n := range names {
-		if n == "" || strings.IndexFunc(n, notHeaderName) >= 0 {
+		if !isHeaderName(n) {
 			return errorf(Malformed, "SignedHeaders must be lower-case header names separated by semicolons")
 		}
 		if i > 0 && n <= names[i-1] {
@@ -177,8 +184,13 @@ func (s *Signature) parseSignedHeaders(v string) error {
 	return nil
 }
 
-func notHeaderName(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+func isHeaderName(v string) bool {
+	for i := range len(v) {
+		if !headerName[v[i]] {
+			return false
+		}
+	}
+	return v != ""
 }
 
 // headerTime reads X-Amz-Date or, without one, the Date header.

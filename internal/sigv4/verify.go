@@ -16,10 +16,11 @@ type SigningKey [sha256.Size]byte
 // SigningKey derives the key of s's scope from the secret. It costs four HMACs
 // and is the same for all requests of a scope.
 func (s *Signature) SigningKey(secret string) SigningKey {
-	key := mac([]byte("AWS4"+secret), s.Date)
-	key = mac(key, s.Region)
-	key = mac(key, s.Service)
-	return SigningKey(mac(key, terminator))
+	key := []byte("AWS4" + secret)
+	for _, part := range [...]string{s.Date, s.Region, s.Service, terminator} {
+		key = mac(key, []byte(part))
+	}
+	return SigningKey(key)
 }
 
 // Verify checks that whoever has the key of s's scope signed r, as it is, at a
@@ -38,27 +39,28 @@ func (s *Signature) Verify(r *http.Request, key SigningKey, payloadHash string, 
 	if s.terminator != terminator {
 		return errorf(Mismatch, "the credential scope must end in %s", terminator)
 	}
-	if s.Date != s.Time.Format(dateFormat) {
+	signed := s.Time.Format(timeFormat)
+	if s.Date != signed[:len(dateFormat)] {
 		return errorf(Mismatch, "the day of the credential scope is not the day on which the request was signed")
 	}
-	if err := s.fresh(now); err != nil {
+	if err := s.fresh(now, signed); err != nil {
 		return err
 	}
 	canonical, err := s.appendCanonical(make([]byte, 0, 1024), r, payloadHash)
 	if err != nil {
 		return err
 	}
-	want := s.sign(key, canonical)
-	if subtle.ConstantTimeCompare([]byte(want), []byte(s.signature)) != 1 {
+	want := s.sign(key, signed, canonical)
+	if subtle.ConstantTimeCompare(want, []byte(s.signature)) != 1 {
 		return &Error{Kind: Mismatch}
 	}
 	return nil
 }
 
-// fresh checks the time of signing against the clock.
-func (s *Signature) fresh(now time.Time) error {
+// fresh checks the time of signing against the clock. signed is that time as it
+// was written.
+func (s *Signature) fresh(now time.Time, signed string) error {
 	now = now.UTC()
-	signed := s.Time.Format(timeFormat)
 	if latest := now.Add(MaxSkew); s.Time.After(latest) {
 		return errorf(Expired, "Signature not yet current: %s is still later than %s (%s + 15 min.)",
 			signed, latest.Format(timeFormat), now.Format(timeFormat))
@@ -76,16 +78,20 @@ func (s *Signature) fresh(now time.Time) error {
 	return nil
 }
 
-// sign returns the signature of a canonical request, in hex.
-func (s *Signature) sign(key SigningKey, canonical []byte) string {
-	scope := s.Date + "/" + s.Region + "/" + s.Service + "/" + terminator
+// sign returns the signature of a canonical request, in hex. It needs the request
+// no more: what is signed is written over it.
+func (s *Signature) sign(key SigningKey, signed string, canonical []byte) []byte {
 	hash := sha256.Sum256(canonical)
-	toSign := Algorithm + "\n" + s.Time.Format(timeFormat) + "\n" + scope + "\n" + hex.EncodeToString(hash[:])
-	return hex.EncodeToString(mac(key[:], toSign))
+	b := canonical[:0]
+	for _, part := range [...]string{Algorithm, "\n", signed, "\n", s.Date, "/", s.Region, "/", s.Service, "/", terminator, "\n"} {
+		b = append(b, part...)
+	}
+	b = hex.AppendEncode(b, hash[:])
+	return hex.AppendEncode(nil, mac(key[:], b))
 }
 
-func mac(key []byte, data string) []byte {
+func mac(key, data []byte) []byte {
 	h := hmac.New(sha256.New, key)
-	h.Write([]byte(data))
+	h.Write(data)
 	return h.Sum(nil)
 }
