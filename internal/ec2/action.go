@@ -17,6 +17,7 @@ type call struct {
 	// set returns errDryRun once it knows, in place of changing anything or
 	// answering.
 	dryRun bool
+	answer answer
 }
 
 // An action decodes its parameters, does what they ask for and returns the

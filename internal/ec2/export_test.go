@@ -18,3 +18,6 @@ func Code(err error) (name string, status int) {
 	c, _ := explain(err)
 	return c.name, c.status
 }
+
+// SetBatch has lists without pages made of so many snapshots at a time.
+func (h *Handler) SetBatch(n int64) { h.batch = n }

@@ -7,6 +7,7 @@ package ec2
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"shale/internal/block"
@@ -20,15 +21,17 @@ import (
 type Handler struct {
 	service *snapshot.Service
 	regions []string
+	batch   int64 // of how many snapshots at a time a list without pages is made
 }
 
 // New returns a Handler over s for the regions.
-func New(s *snapshot.Service, regions []string) *Handler { return &Handler{s, regions} }
+func New(s *snapshot.Service, regions []string) *Handler { return &Handler{s, regions, maxResults} }
 
 // Serve answers r on behalf of c. A form's signature covers its bytes, so the
 // signed digest is of no use here: whoever verified it has read the body. Serve
-// expects the header x-amzn-RequestId to be set; it returns an error, for
-// Refuse, only if it has written nothing.
+// expects the header x-amzn-RequestId to be set. It returns an error for Refuse if
+// it has written nothing; after that the error only means that the answer is not
+// whole.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Caller, _ *block.Digest) error {
 	parameters, err := query.Read(r)
 	if err != nil {
@@ -48,18 +51,20 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c snapshot.Calle
 			"This server serves EC2's operations on snapshots and their tags.", name)
 	}
 	auditForm(r.Context(), f)
-	q := call{form: f, name: name, caller: c}
+	q := call{form: f, name: name, caller: c, answer: answer{w: w, name: name}}
+	defer q.answer.leave()
 	if q.dryRun, err = f.boolean("DryRun"); err != nil {
 		return err
 	}
 	members, err := serve(h, r.Context(), &q)
-	if err != nil {
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err != nil:
 		return err
 	}
 	auditAnswer(r.Context(), name, requestID(w), members)
-	b := openResponse(w, name)
-	b = append(b, members...)
-	writeXML(w, http.StatusOK, closeResponse(b, name))
+	q.answer.finish(members)
 	return nil
 }
 
@@ -69,6 +74,9 @@ func (h *Handler) describeSnapshots(ctx context.Context, q *call) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	if req.MaxResults == nil && len(req.IDs) == 0 {
+		return h.describeAll(ctx, q, req)
+	}
 	page, err := h.service.Describe(ctx, q.caller, req)
 	if err != nil {
 		return nil, err
@@ -77,6 +85,32 @@ func (h *Handler) describeSnapshots(ctx context.Context, q *call) ([]byte, error
 		return nil, errDryRun
 	}
 	return appendSnapshots(nil, &page), nil
+}
+
+// describeAll answers for all snapshots at once, of which there may be more than
+// should be in memory: each batch of them is sent before the next is read.
+func (h *Handler) describeAll(ctx context.Context, q *call, req snapshot.DescribeRequest) ([]byte, error) {
+	req.MaxResults = &h.batch
+	b := []byte(openSet)
+	for {
+		page, err := h.service.Describe(ctx, q.caller, req)
+		if err != nil {
+			return nil, err
+		}
+		if q.dryRun {
+			return nil, errDryRun
+		}
+		for i := range page.Snapshots {
+			b = appendSnapshot(b, &page.Snapshots[i])
+		}
+		if page.NextToken == "" {
+			return append(b, closeSet...), nil
+		}
+		if err := q.answer.send(ctx, h.service, b); err != nil {
+			return nil, err
+		}
+		b, req.NextToken = b[:0], &page.NextToken
+	}
 }
 
 // deleteSnapshot answers DeleteSnapshot. A dry run finds out what can be found
@@ -97,12 +131,18 @@ func (h *Handler) deleteSnapshot(ctx context.Context, q *call) ([]byte, error) {
 	return done(h.service.Delete(ctx, q.caller, id))
 }
 
-// writeXML sends a whole answer with the headers that EC2 sends.
-// Spec: ec2-snapshots §1.2.
+// writeXML sends a whole answer.
 func writeXML(w http.ResponseWriter, status int, body []byte) {
+	setHeaders(w)
+	rest.Send(w, status, contentType, body)
+}
+
+const contentType = "text/xml;charset=UTF-8"
+
+// setHeaders sets the headers that EC2 sends. Spec: ec2-snapshots §1.2.
+func setHeaders(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache, no-store")
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	h.Set("Server", "AmazonEC2")
-	rest.Send(w, status, "text/xml;charset=UTF-8", body)
 }
