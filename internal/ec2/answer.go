@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"shale/internal/query"
 	"shale/internal/rest"
 	"shale/internal/snapshot"
 )
@@ -57,5 +58,48 @@ func (a *answer) finish(members []byte) {
 func (a *answer) leave() {
 	if a.place != nil {
 		a.place.Leave()
+	}
+}
+
+// A list is where a request for a list has the size of its page, nil for all at
+// once, and the token of the page, and which entries it is confined to.
+type list struct {
+	size  **int64
+	token **string
+	ids   []string
+}
+
+// list answers with a list in the element of that name. page appends the items of
+// the page that the request asks for, and gives the token of the next. What is
+// asked for at once may be more than should be in memory: then each batch is sent
+// before the next is read.
+func (h *Handler) list(
+	ctx context.Context, q *call, element string, l list, page func(b []byte) (_ []byte, next string, err error),
+) ([]byte, error) {
+	whole := *l.size == nil && len(l.ids) == 0
+	if whole {
+		*l.size = &h.batch
+	}
+	b := []byte("<" + element + ">")
+	for {
+		var next string
+		var err error
+		b, next, err = page(b)
+		switch {
+		case err != nil:
+			return nil, err
+		case q.dryRun:
+			return nil, errDryRun
+		case !whole || next == "":
+			b = append(b, "</"+element+">"...)
+			if next != "" {
+				b = query.AppendElement(b, "nextToken", next)
+			}
+			return b, nil
+		}
+		if err := q.answer.send(ctx, h.service, b); err != nil {
+			return nil, err
+		}
+		b, *l.token = b[:0], &next
 	}
 }

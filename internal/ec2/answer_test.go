@@ -93,3 +93,31 @@ func TestListInParts(t *testing.T) {
 		}
 	}
 }
+
+// Every kind of list is the same in parts as it is whole.
+func TestListsInParts(t *testing.T) {
+	env := snapshottest.New(t)
+	env.Busy(t)
+	for _, action := range []string{"DescribeSnapshots", "DescribeTags", "DescribeLockedSnapshots", "ListSnapshotsInRecycleBin"} {
+		var want string
+		for _, batch := range []int64{1000, 1, 2, 3} {
+			door := ec2.New(env.Service, []string{snapshottest.Region})
+			door.SetBatch(batch)
+			w := &writer{ResponseRecorder: httptest.NewRecorder()}
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("Action="+action))
+			if err := door.Serve(w, r, snapshottest.Caller, nil); err != nil {
+				t.Fatalf("%s: %v", action, err)
+			}
+			got := w.Body.String()
+			if want == "" {
+				want = got
+				if !strings.Contains(want, "<item>") {
+					t.Errorf("%s: there is none", action)
+				}
+			}
+			if got != want {
+				t.Errorf("%s in batches of %d: %s, want %s", action, batch, got, want)
+			}
+		}
+	}
+}

@@ -19,25 +19,21 @@ func (h *Handler) listSnapshotsInRecycleBin(ctx context.Context, q *call) ([]byt
 	if req.IDs, err = q.snapshotIDs(); err != nil {
 		return nil, err
 	}
-	page, err := h.service.Bin(ctx, q.caller, req)
-	if err != nil {
-		return nil, err
-	}
-	if q.dryRun {
-		return nil, errDryRun
-	}
-	b := []byte("<snapshotSet>")
-	for i := range page.Snapshots {
-		s := &page.Snapshots[i]
-		b = append(b, "<item>"...)
-		b = query.AppendElement(b, "snapshotId", s.Snapshot.ID)
-		b = query.AppendElement(b, "recycleBinEnterTime", formatTime(s.EnteredAt))
-		b = query.AppendElement(b, "recycleBinExitTime", formatTime(s.ExitsAt))
-		b = query.AppendElement(b, "description", describe(&s.Snapshot))
-		b = query.AppendElement(b, "volumeId", snapshot.VolumeID)
-		b = append(b, "</item>"...)
-	}
-	return appendPageEnd(b, page.NextToken), nil
+	l := list{size: &req.MaxResults, token: &req.NextToken, ids: req.IDs}
+	return h.list(ctx, q, "snapshotSet", l, func(b []byte) ([]byte, string, error) {
+		page, err := h.service.Bin(ctx, q.caller, req)
+		for i := range page.Snapshots {
+			s := &page.Snapshots[i]
+			b = append(b, "<item>"...)
+			b = query.AppendElement(b, "snapshotId", s.Snapshot.ID)
+			b = query.AppendElement(b, "recycleBinEnterTime", formatTime(s.EnteredAt))
+			b = query.AppendElement(b, "recycleBinExitTime", formatTime(s.ExitsAt))
+			b = query.AppendElement(b, "description", describe(&s.Snapshot))
+			b = query.AppendElement(b, "volumeId", snapshot.VolumeID)
+			b = append(b, "</item>"...)
+		}
+		return b, page.NextToken, err
+	})
 }
 
 // restoreSnapshotFromRecycleBin answers RestoreSnapshotFromRecycleBin. The

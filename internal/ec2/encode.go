@@ -24,22 +24,6 @@ func closeResponse(b []byte, action string) []byte {
 
 func requestID(w http.ResponseWriter) string { return w.Header().Get("X-Amzn-Requestid") }
 
-const openSet, closeSet = "<snapshotSet>", "</snapshotSet>"
-
-// appendSnapshots appends the members of a DescribeSnapshots answer. The last
-// page has no nextToken. Spec: ec2-snapshots §2.
-func appendSnapshots(b []byte, p *snapshot.DescribePage) []byte {
-	b = append(b, openSet...)
-	for i := range p.Snapshots {
-		b = appendSnapshot(b, &p.Snapshots[i])
-	}
-	b = append(b, closeSet...)
-	if p.NextToken != "" {
-		b = query.AppendElement(b, "nextToken", p.NextToken)
-	}
-	return b
-}
-
 // appendSnapshot appends one item. A snapshot written through the EBS direct
 // APIs shows a volume that does not exist, and progress only when it is
 // completed. Spec: ebs-direct §5.3, ec2-snapshots §2.

@@ -74,43 +74,14 @@ func (h *Handler) describeSnapshots(ctx context.Context, q *call) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if req.MaxResults == nil && len(req.IDs) == 0 {
-		return h.describeAll(ctx, q, req)
-	}
-	page, err := h.service.Describe(ctx, q.caller, req)
-	if err != nil {
-		return nil, err
-	}
-	if q.dryRun {
-		return nil, errDryRun
-	}
-	return appendSnapshots(nil, &page), nil
-}
-
-// describeAll answers for all snapshots at once, of which there may be more than
-// should be in memory: each batch of them is sent before the next is read.
-func (h *Handler) describeAll(ctx context.Context, q *call, req snapshot.DescribeRequest) ([]byte, error) {
-	req.MaxResults = &h.batch
-	b := []byte(openSet)
-	for {
+	l := list{size: &req.MaxResults, token: &req.NextToken, ids: req.IDs}
+	return h.list(ctx, q, "snapshotSet", l, func(b []byte) ([]byte, string, error) {
 		page, err := h.service.Describe(ctx, q.caller, req)
-		if err != nil {
-			return nil, err
-		}
-		if q.dryRun {
-			return nil, errDryRun
-		}
 		for i := range page.Snapshots {
 			b = appendSnapshot(b, &page.Snapshots[i])
 		}
-		if page.NextToken == "" {
-			return append(b, closeSet...), nil
-		}
-		if err := q.answer.send(ctx, h.service, b); err != nil {
-			return nil, err
-		}
-		b, req.NextToken = b[:0], &page.NextToken
-	}
+		return b, page.NextToken, err
+	})
 }
 
 // deleteSnapshot answers DeleteSnapshot. A dry run finds out what can be found

@@ -86,23 +86,19 @@ func (h *Handler) describeLockedSnapshots(ctx context.Context, q *call) ([]byte,
 	if req.IDs, err = q.snapshotIDs(); err != nil {
 		return nil, err
 	}
-	page, err := h.service.Locks(ctx, q.caller, req)
-	if err != nil {
-		return nil, err
-	}
-	if q.dryRun {
-		return nil, errDryRun
-	}
-	b := []byte("<snapshotSet>")
-	for i := range page.Snapshots {
-		s := &page.Snapshots[i]
-		b = append(b, "<item>"...)
-		b = query.AppendElement(b, "ownerId", s.Account)
-		b = query.AppendElement(b, "snapshotId", s.ID)
-		b = appendLock(b, &s.Lock)
-		b = append(b, "</item>"...)
-	}
-	return appendPageEnd(b, page.NextToken), nil
+	l := list{size: &req.MaxResults, token: &req.NextToken, ids: req.IDs}
+	return h.list(ctx, q, "snapshotSet", l, func(b []byte) ([]byte, string, error) {
+		page, err := h.service.Locks(ctx, q.caller, req)
+		for i := range page.Snapshots {
+			s := &page.Snapshots[i]
+			b = append(b, "<item>"...)
+			b = query.AppendElement(b, "ownerId", s.Account)
+			b = query.AppendElement(b, "snapshotId", s.ID)
+			b = appendLock(b, &s.Lock)
+			b = append(b, "</item>"...)
+		}
+		return b, page.NextToken, err
+	})
 }
 
 // appendLock appends what there is to tell of a lock.
@@ -119,15 +115,6 @@ func appendLock(b []byte, l *snapshot.Lock) []byte {
 	}
 	if !l.StartedAt.IsZero() {
 		b = query.AppendElement(b, "lockDurationStartTime", formatTime(l.StartedAt))
-	}
-	return b
-}
-
-// appendPageEnd closes a snapshotSet. The last page has no nextToken.
-func appendPageEnd(b []byte, nextToken string) []byte {
-	b = append(b, "</snapshotSet>"...)
-	if nextToken != "" {
-		b = query.AppendElement(b, "nextToken", nextToken)
 	}
 	return b
 }

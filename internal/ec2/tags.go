@@ -70,27 +70,19 @@ func (h *Handler) describeTags(ctx context.Context, q *call) ([]byte, error) {
 	if req.Filters, err = q.filters(); err != nil {
 		return nil, err
 	}
-	page, err := h.service.ListTags(ctx, q.caller, req)
-	if err != nil {
-		return nil, err
-	}
-	if q.dryRun {
-		return nil, errDryRun
-	}
-	b := []byte("<tagSet>")
-	for _, t := range page.Tags {
-		b = append(b, "<item>"...)
-		b = query.AppendElement(b, "resourceId", t.SnapshotID)
-		b = query.AppendElement(b, "resourceType", snapshot.ResourceType)
-		b = query.AppendElement(b, "key", t.Tag.Key)
-		b = query.AppendElement(b, "value", t.Tag.Value)
-		b = append(b, "</item>"...)
-	}
-	b = append(b, "</tagSet>"...)
-	if page.NextToken != "" {
-		b = query.AppendElement(b, "nextToken", page.NextToken)
-	}
-	return b, nil
+	l := list{size: &req.MaxResults, token: &req.NextToken}
+	return h.list(ctx, q, "tagSet", l, func(b []byte) ([]byte, string, error) {
+		page, err := h.service.ListTags(ctx, q.caller, req)
+		for _, t := range page.Tags {
+			b = append(b, "<item>"...)
+			b = query.AppendElement(b, "resourceId", t.SnapshotID)
+			b = query.AppendElement(b, "resourceType", snapshot.ResourceType)
+			b = query.AppendElement(b, "key", t.Tag.Key)
+			b = query.AppendElement(b, "value", t.Tag.Value)
+			b = append(b, "</item>"...)
+		}
+		return b, page.NextToken, err
+	})
 }
 
 // resources decodes ResourceId.N, each ID once.
