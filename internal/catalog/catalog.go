@@ -104,7 +104,8 @@ type Catalog struct {
 	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
 
-	completed completed
+	completed kept // see kept
+	open      kept
 
 	stopped atomic.Pointer[blockstore.StoppedError]
 }

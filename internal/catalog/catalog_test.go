@@ -306,3 +306,55 @@ func testSweep(t *testing.T, place string) {
 		}
 	}
 }
+
+// A snapshot that is kept for its writes is seen in each other state as soon as it
+// is in it, and for as long as writes keep it open.
+func TestWritable(t *testing.T) { onBoth(t, testWritable) }
+
+func testWritable(t *testing.T, place string) {
+	now := time.Now()
+	c, err := catalog.Open(t.Context(), place, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.CreateAccount(t.Context(), "default", catalog.AccessKey{ID: "AKIA", Account: account, Secret: "secret"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	check := func(what, id string, want snapshot.State, found bool) {
+		t.Helper()
+		for range 2 { // from the database, and as it is kept
+			s, ok, err := c.Writable(ctx, id)
+			if err != nil || ok != found || s.State != want || found && s.ID != id {
+				t.Errorf("%s: got %v %v, %v, %v", what, s.ID, s.State, ok, err)
+			}
+		}
+	}
+	check("one that is not there", "snap-0", 0, false)
+	snap := start(t, c, "snap-00000000000000001", "")
+	check("an open one", snap.ID, snapshot.Open, true)
+	now = now.Add(59 * time.Minute)
+	commit(t, c, snap, 0, 1)
+	now = now.Add(59 * time.Minute)
+	check("an open one that a write has kept open", snap.ID, snapshot.Open, true)
+	if done, err := c.Seal(ctx, snap.Key, snapshot.Claim{}); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	check("a sealed one", snap.ID, snapshot.Completing, true)
+	now = time.Now()
+	other := start(t, c, "snap-00000000000000002", "")
+	check("another", other.ID, snapshot.Open, true)
+	if done, err := c.Delete(ctx, account, "us-east-1", other.ID, 0); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	check("a deleted one", other.ID, 0, false)
+	late := start(t, c, "snap-00000000000000003", "")
+	check("a third", late.ID, snapshot.Open, true)
+	now = now.Add(2 * time.Hour)
+	if n, err := c.Expire(ctx, "late"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	now = now.Add(-2 * time.Hour)
+	check("one whose time is over", late.ID, snapshot.Failed, true)
+}

@@ -106,21 +106,35 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 	return s, true, nil
 }
 
-// completed keeps completed snapshots in memory, without tags: they are looked
-// up with each block that is read, and change only by being deleted. It is
-// right because one process alone has the database.
-type completed struct {
+// Writable implements snapshot.Catalog.
+func (c *Catalog) Writable(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+	kept, version, found := c.open.get(id)
+	if found && c.now().Before(kept.Deadline) { // which writes have moved since
+		return kept, true, nil
+	}
+	s, found, err := c.Snapshot(ctx, id)
+	if found && s.State == snapshot.Open {
+		c.open.put(s, version)
+	}
+	return s, found, err
+}
+
+// kept keeps snapshots in memory, without tags: completed ones, which are looked
+// up with each block that is read and change only by being deleted, and open ones,
+// which are with each block that is written. It is right because one process alone
+// has the database.
+type kept struct {
 	mu        sync.RWMutex
 	version   int64 // counts the changes
 	snapshots map[string]snapshot.Snapshot
 }
 
-// maxCompleted bounds the snapshots kept.
-const maxCompleted = 1024
+// maxKept bounds the snapshots kept.
+const maxKept = 1024
 
 // get finds a snapshot. The version goes with what is read from the database
 // from now on.
-func (c *completed) get(id string) (s snapshot.Snapshot, version int64, found bool) {
+func (c *kept) get(id string) (s snapshot.Snapshot, version int64, found bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	s, found = c.snapshots[id]
@@ -128,21 +142,21 @@ func (c *completed) get(id string) (s snapshot.Snapshot, version int64, found bo
 }
 
 // put keeps a snapshot, unless one has changed since it was read.
-func (c *completed) put(s snapshot.Snapshot, version int64) {
+func (c *kept) put(s snapshot.Snapshot, version int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if version != c.version {
 		return
 	}
-	if len(c.snapshots) >= maxCompleted || c.snapshots == nil {
+	if len(c.snapshots) >= maxKept || c.snapshots == nil {
 		c.snapshots = make(map[string]snapshot.Snapshot)
 	}
 	c.snapshots[s.ID] = s
 }
 
-// change forgets all. It is called after a completed snapshot has changed and
-// before anybody is told.
-func (c *completed) change() {
+// change forgets all. It is called after one of them has changed and before
+// anybody is told.
+func (c *kept) change() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
@@ -294,6 +308,9 @@ func (c *Catalog) Seal(ctx context.Context, key int64, claim snapshot.Claim) (bo
 	n, err := c.change(ctx, "seal snapshot",
 		`UPDATE snapshots SET state = 2, claim_blocks = ?, claim_checksum = ? WHERE key = ? AND state = 1 AND deadline_ms > ?`,
 		claim.ChangedBlocks, checksum, key, millis(c.now()))
+	if n > 0 || err != nil { // after an error, who knows
+		c.open.change()
+	}
 	return n == 1, err
 }
 
@@ -356,8 +373,10 @@ func (c *Catalog) Expire(ctx context.Context, message string) (int64, error) {
 	if err != nil || !due {
 		return 0, err
 	}
-	return c.changeThen(ctx, "expire snapshots", cancelLocks(ctx),
+	n, err := c.changeThen(ctx, "expire snapshots", cancelLocks(ctx),
 		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE state = 1 AND deadline_ms <= ?`, message, now)
+	c.open.change()
+	return n, err
 }
 
 // Delete implements snapshot.Catalog.
@@ -390,6 +409,7 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep t
 	})
 	if done || err != nil { // after an error, who knows
 		c.completed.change()
+		c.open.change()
 	}
 	if err != nil {
 		return false, fmt.Errorf("delete snapshot: %w", err)

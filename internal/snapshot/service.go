@@ -127,6 +127,17 @@ func (b *buffer) block() []byte { return b[:block.Size] }
 // own finds a snapshot of the caller's own, as it stands at this moment.
 func (s *Service) own(ctx context.Context, c Caller, id string) (Snapshot, error) {
 	snap, found, err := s.catalog.Snapshot(ctx, id)
+	return s.owned(c, id, snap, found, err)
+}
+
+// writable is own for a write, which its commit decides on once more.
+func (s *Service) writable(ctx context.Context, c Caller, id string) (Snapshot, error) {
+	snap, found, err := s.catalog.Writable(ctx, id)
+	return s.owned(c, id, snap, found, err)
+}
+
+// owned is what a look-up of a snapshot of the caller's own found.
+func (s *Service) owned(c Caller, id string, snap Snapshot, found bool, err error) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
