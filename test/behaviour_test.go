@@ -564,6 +564,19 @@ func TestBehaviourAWSLike(t *testing.T) {
 	}
 }
 
+// A rule may look at how many snapshots are pending.
+func TestBehaviourPending(t *testing.T) {
+	t.Parallel()
+	x := newTester(t)
+	x.SetBehaviour(`{"rules": [{"operation": "StartSnapshot", "when": {"over_pending": 2}, "effect": {"error": "ConcurrentLimitExceededException"}}]}`)
+	x.start()
+	x.start()
+	_, err := x.once.StartSnapshot(t.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
+	x.refused(err, 400, "ConcurrentLimitExceededException")
+	x.Advance(61 * time.Minute) // both have timed out
+	x.start()
+}
+
 // A server does not start with rules that it does not understand, nor without
 // test controls; nor does it show any without them.
 func TestBehaviourFlag(t *testing.T) {

@@ -335,6 +335,11 @@ func (n *node) BearerToken(ctx context.Context, token string) (*policy.Principal
 // Clock implements gateway.TestControls.
 func (n *node) Clock() (now time.Time, offset time.Duration) { return n.clock.read() }
 
+// Pending implements gateway.TestControls.
+func (n *node) Pending(ctx context.Context, account, region string) (int64, error) {
+	return n.catalog.CountPending(ctx, account, region)
+}
+
 // EndLags implements gateway.TestControls.
 func (n *node) EndLags() { n.service.EndLags() }
 

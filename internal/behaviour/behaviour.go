@@ -5,7 +5,7 @@
 //
 // Rules are safe for concurrent use. Which requests a rule strikes follows from
 // the order of the requests that it matches alone, never from chance or, but for
-// over_per_second, from the clock.
+// over_per_second, from the clock; over_pending looks at what there is.
 //
 // Spec: test-controls, Behaviour.
 package behaviour
@@ -44,6 +44,9 @@ type When struct {
 	// account or, as Each says, to each snapshot.
 	OverPerSecond int64  `json:"over_per_second,omitempty"`
 	Each          string `json:"each,omitempty"`
+	// OverPending strikes a StartSnapshot of an account that has so many pending
+	// snapshots already.
+	OverPending int64 `json:"over_pending,omitempty"`
 }
 
 // An Effect is what becomes of a request that is struck. One member is set.
@@ -105,6 +108,8 @@ type Request struct {
 	Names func(snapshot string) bool
 	// Tells reports whether the error can be told in the request's dialect.
 	Tells func(name string) bool
+	// Pending counts the pending snapshots of the account.
+	Pending func() int64
 }
 
 // A Strike is a rule that strikes a request.
@@ -175,6 +180,8 @@ func (e *entry) due(q *Request) bool {
 		return n > w.After
 	case w.OverPerSecond > 0:
 		return e.over(q)
+	case w.OverPending > 0:
+		return q.Pending() >= w.OverPending
 	}
 	return chance(w.Seed, n) < w.Probability
 }

@@ -32,7 +32,7 @@ var vocabulary = &behaviour.Vocabulary{
 // standard are the errors that presets name.
 var standard = map[string]bool{
 	"ThrottlingException": true, "RequestThrottledException": true, "InternalServerException": true,
-	"RequestLimitExceeded": true, "Unavailable": true,
+	"RequestLimitExceeded": true, "Unavailable": true, "ConcurrentLimitExceededException": true,
 }
 
 func parse(t *testing.T, text string) *behaviour.Rules {
@@ -80,6 +80,19 @@ func TestWhen(t *testing.T) {
 		}
 		if got := r.Counts()[0].Struck; got != int64(len(want)) {
 			t.Errorf("%s: struck %d, want %d", when, got, len(want))
+		}
+	}
+}
+
+// What is struck at so many pending snapshots depends on how many there are.
+func TestOverPending(t *testing.T) {
+	r := parse(t, `{"rules": [{"operation": "StartSnapshot", "when": {"over_pending": 3}, "effect": {"error": "Oops"}}]}`)
+	for n, want := range map[int64]bool{0: false, 2: false, 3: true, 4: true} {
+		_, struck := r.Strike(request(func(q *behaviour.Request) {
+			q.Operation, q.Pending = "StartSnapshot", func() int64 { return n }
+		}))
+		if struck != want {
+			t.Errorf("at %d pending snapshots: %v", n, struck)
 		}
 	}
 }
@@ -225,6 +238,7 @@ func TestRefused(t *testing.T) {
 		when(`{"probability": 1.1}`):               "rules.0.when.probability",
 		when(`{"probability": "0.5"}`):             "rules.0.when.probability",
 		when(`{"probability": 0.5, "seed": -1}`):   "rules.0.when.seed",
+		when(`{"over_pending": 1}`):                "rules.0.operation",
 		when(`{"over_per_second": 0}`):             "rules.0.when.over_per_second",
 		when(`{"over_per_second": 1, "each": 2}`):  "rules.0.when.each",
 		effect(`{}`):                               "rules.0.effect",

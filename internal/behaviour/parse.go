@@ -168,6 +168,9 @@ func (p *parser) fits(at string, e *entry) {
 			p.refuse(at+".operation", nil, "be %s or \"*\", for the effect is for no other", alternatives(only))
 		}
 	}
+	if w := e.rule.When; w != nil && w.OverPending > 0 && e.operation != start {
+		p.refuse(at+".operation", nil, "be %s, for over_pending is for no other", start)
+	}
 	if name := e.rule.Effect.Error; name != "" && !p.vocabulary.HasError(e.operation, name) {
 		p.refuse(at+".effect.error", jsontext.Value(strconv.Quote(name)), "be the name of an error that %s can have", e.rule.Operation)
 	}
@@ -176,7 +179,7 @@ func (p *parser) fits(at string, e *entry) {
 func (p *parser) when(at string, value jsontext.Value) *When {
 	m := p.object(at, value)
 	w := new(When)
-	const forms = "have one of first, every, after, probability and over_per_second"
+	const forms = "have one of first, every, after, probability, over_per_second and over_pending"
 	allowed := []string{"first"}
 	switch {
 	case m["first"] != nil:
@@ -197,6 +200,8 @@ func (p *parser) when(at string, value jsontext.Value) *When {
 		if v := m["each"]; v != nil {
 			w.Each = p.word(at+".each", v, EachAccount, EachSnap)
 		}
+	case m["over_pending"] != nil:
+		allowed[0], w.OverPending = "over_pending", p.integer(at+".over_pending", m["over_pending"], 1, maxCount)
 	default:
 		p.refuse(at, value, forms)
 	}

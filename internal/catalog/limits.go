@@ -29,12 +29,23 @@ func snapshotLimit(most int64) limit {
 	}
 }
 
-// pendingLimit counts no snapshot whose time is over, whether that has been
-// recorded yet or not.
 func pendingLimit(most int64) limit {
-	return limit{code: snapshot.TooManyPending, most: most, count: `
-		SELECT (SELECT count(*) FROM snapshots WHERE state = 1 AND account = ?1 AND region = ?2 AND deadline_ms > ?3)
-			+ (SELECT count(*) FROM snapshots WHERE state = 2 AND account = ?1 AND region = ?2)`}
+	return limit{code: snapshot.TooManyPending, most: most, count: countPending}
+}
+
+// countPending counts no snapshot whose time is over, whether that has been
+// recorded yet or not.
+const countPending = `
+	SELECT (SELECT count(*) FROM snapshots WHERE state = 1 AND account = ?1 AND region = ?2 AND deadline_ms > ?3)
+		+ (SELECT count(*) FROM snapshots WHERE state = 2 AND account = ?1 AND region = ?2)`
+
+// CountPending counts the account's pending snapshots in the region.
+func (c *Catalog) CountPending(ctx context.Context, account, region string) (n int64, err error) {
+	err = c.reader.QueryRowContext(ctx, countPending, account, region, millis(c.now())).Scan(&n)
+	if err != nil {
+		err = fmt.Errorf("count pending snapshots: %w", err)
+	}
+	return n, err
 }
 
 func copyLimit(most int64) limit {

@@ -57,6 +57,8 @@ type TestControls interface {
 	// Advance moves the clock forward by d and returns when everything that
 	// became due has been done.
 	Advance(ctx context.Context, d time.Duration) error
+	// Pending counts the account's pending snapshots in the region.
+	Pending(ctx context.Context, account, region string) (int64, error)
 	// EndLags lets everything be seen at once that was done.
 	EndLags()
 }

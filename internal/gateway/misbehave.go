@@ -40,10 +40,18 @@ func (x *exchange) serve(d Door, c snapshot.Caller, signed *block.Digest) error 
 		return d.Serve(x.w, x.r, c, signed)
 	}
 	now, _ := x.o.TestControls.Clock()
+	var failed error
 	strike, struck := rules.Strike(&behaviour.Request{
 		Operation: x.operation(), Account: c.Account, Snapshot: x.snapshot, Now: now, Names: x.names,
 		Tells: func(name string) bool { return x.named(d, name) != nil },
+		Pending: func() (n int64) {
+			n, failed = x.o.TestControls.Pending(x.r.Context(), c.Account, c.Region)
+			return n
+		},
 	})
+	if failed != nil {
+		return failed
+	}
 	if !struck {
 		return d.Serve(x.w, x.r, c, signed)
 	}

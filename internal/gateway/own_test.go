@@ -18,13 +18,16 @@ import (
 
 // A clock is a TestControls.
 type clock struct {
-	offset time.Duration
-	err    error
+	offset  time.Duration
+	pending int64
+	err     error
 }
 
 func (c *clock) Clock() (time.Time, time.Duration) { return testTime.Add(c.offset), c.offset }
 
 func (c *clock) EndLags() {}
+
+func (c *clock) Pending(context.Context, string, string) (int64, error) { return c.pending, c.err }
 
 func (c *clock) Advance(_ context.Context, d time.Duration) error {
 	if c.err == nil {
