@@ -227,6 +227,15 @@ func TestKnownConnections(t *testing.T) {
 			t.Errorf("request %d: known is %s", i+1, got)
 		}
 	}
+	refused := dial(t, addr)
+	refused.send(fmt.Sprintf("PUT /nowhere HTTP/1.1\r\nHost: h\r\nAuthorization: AWS4-HMAC-SHA256 x\r\nContent-Length: %d\r\n\r\n", block.Size))
+	refused.send(strings.Repeat("x", block.Size))
+	if status, _, _ := refused.answer(); status == http.StatusOK {
+		t.Errorf("got %d", status)
+	}
+	if got := ask(refused, 100, 0); got != "false" {
+		t.Error("a connection is known for what was refused")
+	}
 	slow := dial(t, addr)
 	ask(slow, block.Size/2, 5*time.Second)
 	if got := ask(slow, 100, 0); got != "false" {

@@ -114,7 +114,9 @@ func (x *exchange) finish() {
 		x.w.WriteHeader(http.StatusOK)
 	}
 	took := time.Since(x.start)
-	x.w.wire.passed(x.body.n+x.w.n, took)
+	if x.err == nil { // or anybody could be known, by what is thrown away
+		x.w.wire.passed(x.body.n+x.w.n, took)
+	}
 	x.metrics.observe(x, took)
 	x.log(took)
 	x.audit()
