@@ -77,8 +77,11 @@ func TestACME(t *testing.T) { // not parallel, because of the environment
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(s.output(t), "there is a TLS certificate") {
-		t.Error("the log does not say that there is a certificate")
+	// The handshake may be over before the line is there.
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.output(t), "there is a TLS certificate"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the log does not say that there is a certificate")
+		}
 	}
 	other := &tls.Config{ServerName: "other.example.com", InsecureSkipVerify: true}
 	if c, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", port), other); err == nil {
