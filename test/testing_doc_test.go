@@ -76,16 +76,16 @@ func TestDocumentedRules(t *testing.T) {
 			case strings.HasPrefix(code, `{"operation"`):
 				rules++
 				s.SetBehaviour(`{"rules": [` + code + `]}`)
-			case strings.ContainsAny(code, "_") && !strings.Contains(code, "over_per") || strings.Contains(code, "cut") || strings.Contains(code, "error") || strings.Contains(code, "page") || strings.Contains(code, "corrupt"):
+			case strings.ContainsAny(code, "_") && !strings.Contains(code, "over_") || strings.Contains(code, "cut") || strings.Contains(code, "error") || strings.Contains(code, "page") || strings.Contains(code, "corrupt"):
 				effects++
 				s.SetBehaviour(`{"rules": [{"operation": "*", "effect": ` + code + `}]}`)
 			default:
 				whens++
-				s.SetBehaviour(`{"rules": [{"operation": "*", "when": ` + code + `, "effect": {"delay_ms": 1}}]}`)
+				s.SetBehaviour(`{"rules": [{"operation": "StartSnapshot", "when": ` + code + `, "effect": {"delay_ms": 1}}]}`)
 			}
 		}
 	}
-	if rules != 5 || effects < 10 || whens != 5 {
+	if rules != 5 || effects < 10 || whens != 6 {
 		t.Errorf("found %d rules, %d effects, %d whens", rules, effects, whens)
 	}
 }
