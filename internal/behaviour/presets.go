@@ -3,10 +3,10 @@ package behaviour
 // presets are lists of rules that have a name.
 var presets = map[string]string{
 	// The quotas of ebs-direct §10 that are rates, as of the larger regions, that on
-	// pending snapshots, and the lags of §2.5 and §5.1: a write right after StartSnapshot may find no
-	// snapshot, EC2 calls it completed 1.5 s after CompleteSnapshot, and the
-	// blocks are listed half a minute later. What was deleted is seen for a
-	// moment.
+	// pending snapshots, and the lags of §2.5 and §5.1: a write right after
+	// StartSnapshot may find no snapshot, EC2 calls it completed 1.5 s after
+	// CompleteSnapshot, and the blocks are listed half a minute later. What was
+	// deleted is seen for a moment.
 	"aws-like": `[
 	  {"operation": "StartSnapshot", "when": {"over_per_second": 10}, "effect": {"error": "ThrottlingException"}},
 	  {"operation": "StartSnapshot", "when": {"over_pending": 100}, "effect": {"error": "ConcurrentLimitExceededException"}},

@@ -104,8 +104,7 @@ type Catalog struct {
 	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
 
-	completed kept // see kept
-	open      kept
+	completed, open snapshotCache
 
 	stopped atomic.Pointer[blockstore.StoppedError]
 }

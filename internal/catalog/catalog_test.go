@@ -325,7 +325,7 @@ func testWritable(t *testing.T, place string) {
 	check := func(what, id string, want snapshot.State, found bool) {
 		t.Helper()
 		for range 2 { // from the database, and as it is kept
-			s, ok, err := c.Writable(ctx, id)
+			s, ok, err := c.SnapshotToWrite(ctx, id)
 			if err != nil || ok != found || s.State != want || found && s.ID != id {
 				t.Errorf("%s: got %v %v, %v, %v", what, s.ID, s.State, ok, err)
 			}

@@ -106,11 +106,11 @@ func (c *Catalog) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, b
 	return s, true, nil
 }
 
-// Writable implements snapshot.Catalog.
-func (c *Catalog) Writable(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
-	kept, version, found := c.open.get(id)
-	if found && c.now().Before(kept.Deadline) { // which writes have moved since
-		return kept, true, nil
+// SnapshotToWrite implements snapshot.Catalog.
+func (c *Catalog) SnapshotToWrite(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+	cached, version, found := c.open.get(id)
+	if found && c.now().Before(cached.Deadline) { // which writes have moved since
+		return cached, true, nil
 	}
 	s, found, err := c.Snapshot(ctx, id)
 	if found && s.State == snapshot.Open {
@@ -119,22 +119,22 @@ func (c *Catalog) Writable(ctx context.Context, id string) (snapshot.Snapshot, b
 	return s, found, err
 }
 
-// kept keeps snapshots in memory, without tags: completed ones, which are looked
+// A snapshotCache keeps snapshots in memory, without tags: completed ones, which are looked
 // up with each block that is read and change only by being deleted, and open ones,
 // which are with each block that is written. It is right because one process alone
 // has the database.
-type kept struct {
+type snapshotCache struct {
 	mu        sync.RWMutex
 	version   int64 // counts the changes
 	snapshots map[string]snapshot.Snapshot
 }
 
-// maxKept bounds the snapshots kept.
-const maxKept = 1024
+// maxCached bounds the snapshots in one.
+const maxCached = 1024
 
 // get finds a snapshot. The version goes with what is read from the database
 // from now on.
-func (c *kept) get(id string) (s snapshot.Snapshot, version int64, found bool) {
+func (c *snapshotCache) get(id string) (s snapshot.Snapshot, version int64, found bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	s, found = c.snapshots[id]
@@ -142,21 +142,21 @@ func (c *kept) get(id string) (s snapshot.Snapshot, version int64, found bool) {
 }
 
 // put keeps a snapshot, unless one has changed since it was read.
-func (c *kept) put(s snapshot.Snapshot, version int64) {
+func (c *snapshotCache) put(s snapshot.Snapshot, version int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if version != c.version {
 		return
 	}
-	if len(c.snapshots) >= maxKept || c.snapshots == nil {
+	if len(c.snapshots) >= maxCached || c.snapshots == nil {
 		c.snapshots = make(map[string]snapshot.Snapshot)
 	}
 	c.snapshots[s.ID] = s
 }
 
-// change forgets all. It is called after one of them has changed and before
+// clear forgets all. It is called after one of them has changed and before
 // anybody is told.
-func (c *kept) change() {
+func (c *snapshotCache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
@@ -309,7 +309,7 @@ func (c *Catalog) Seal(ctx context.Context, key int64, claim snapshot.Claim) (bo
 		`UPDATE snapshots SET state = 2, claim_blocks = ?, claim_checksum = ? WHERE key = ? AND state = 1 AND deadline_ms > ?`,
 		claim.ChangedBlocks, checksum, key, millis(c.now()))
 	if n > 0 || err != nil { // after an error, who knows
-		c.open.change()
+		c.open.clear()
 	}
 	return n == 1, err
 }
@@ -375,7 +375,7 @@ func (c *Catalog) Expire(ctx context.Context, message string) (int64, error) {
 	}
 	n, err := c.changeThen(ctx, "expire snapshots", cancelLocks(ctx),
 		`UPDATE snapshots SET state = 4, message = ?, leftover = 1 WHERE state = 1 AND deadline_ms <= ?`, message, now)
-	c.open.change()
+	c.open.clear()
 	return n, err
 }
 
@@ -408,8 +408,8 @@ func (c *Catalog) Delete(ctx context.Context, account, region, id string, keep t
 		return noteChange(ctx, tx, `s.id = ?`, id)
 	})
 	if done || err != nil { // after an error, who knows
-		c.completed.change()
-		c.open.change()
+		c.completed.clear()
+		c.open.clear()
 	}
 	if err != nil {
 		return false, fmt.Errorf("delete snapshot: %w", err)

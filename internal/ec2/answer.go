@@ -61,37 +61,38 @@ func (a *answer) leave() {
 	}
 }
 
-// A list is where a request for a list has the size of its page, nil for all at
-// once, and the token of the page, and which entries it is confined to.
+// A list is a request for one: the element that its answer is in, the size of a
+// page, nil for all at once, the token of the page, and whether it names its
+// entries, which are then no more than were named.
 type list struct {
-	size  **int64
-	token **string
-	ids   []string
+	element string
+	size    *int64
+	token   *string
+	named   bool
 }
 
-// list answers with a list in the element of that name. page appends the items of
-// the page that the request asks for, and gives the token of the next. What is
-// asked for at once may be more than should be in memory: then each batch is sent
-// before the next is read.
+// list answers with a list. page appends the items of a page, and gives the token
+// of the next. What is asked for at once may be more than should be in memory: then
+// each batch is sent before the next is read.
 func (h *Handler) list(
-	ctx context.Context, q *call, element string, l list, page func(b []byte) (_ []byte, next string, err error),
+	ctx context.Context, q *call, l list, page func(b []byte, size *int64, token *string) (_ []byte, next string, err error),
 ) ([]byte, error) {
-	whole := *l.size == nil && len(l.ids) == 0
+	whole := l.size == nil && !l.named
 	if whole {
-		*l.size = &h.batch
+		l.size = &h.batch
 	}
-	b := []byte("<" + element + ">")
+	b := []byte("<" + l.element + ">")
 	for {
 		var next string
 		var err error
-		b, next, err = page(b)
+		b, next, err = page(b, l.size, l.token)
 		switch {
 		case err != nil:
 			return nil, err
 		case q.dryRun:
 			return nil, errDryRun
 		case !whole || next == "":
-			b = append(b, "</"+element+">"...)
+			b = append(b, "</"+l.element+">"...)
 			if next != "" {
 				b = query.AppendElement(b, "nextToken", next)
 			}
@@ -100,6 +101,6 @@ func (h *Handler) list(
 		if err := q.answer.send(ctx, h.service, b); err != nil {
 			return nil, err
 		}
-		b, *l.token = b[:0], &next
+		b, l.token = b[:0], &next
 	}
 }

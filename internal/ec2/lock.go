@@ -86,8 +86,9 @@ func (h *Handler) describeLockedSnapshots(ctx context.Context, q *call) ([]byte,
 	if req.IDs, err = q.snapshotIDs(); err != nil {
 		return nil, err
 	}
-	l := list{size: &req.MaxResults, token: &req.NextToken, ids: req.IDs}
-	return h.list(ctx, q, "snapshotSet", l, func(b []byte) ([]byte, string, error) {
+	l := list{element: "snapshotSet", size: req.MaxResults, token: req.NextToken, named: len(req.IDs) > 0}
+	return h.list(ctx, q, l, func(b []byte, size *int64, token *string) ([]byte, string, error) {
+		req.MaxResults, req.NextToken = size, token
 		page, err := h.service.Locks(ctx, q.caller, req)
 		for i := range page.Snapshots {
 			s := &page.Snapshots[i]

@@ -70,8 +70,9 @@ func (h *Handler) describeTags(ctx context.Context, q *call) ([]byte, error) {
 	if req.Filters, err = q.filters(); err != nil {
 		return nil, err
 	}
-	l := list{size: &req.MaxResults, token: &req.NextToken}
-	return h.list(ctx, q, "tagSet", l, func(b []byte) ([]byte, string, error) {
+	l := list{element: "tagSet", size: req.MaxResults, token: req.NextToken}
+	return h.list(ctx, q, l, func(b []byte, size *int64, token *string) ([]byte, string, error) {
+		req.MaxResults, req.NextToken = size, token
 		page, err := h.service.ListTags(ctx, q.caller, req)
 		for _, t := range page.Tags {
 			b = append(b, "<item>"...)

@@ -49,24 +49,24 @@ type Client interface {
 type Room struct {
 	size     int
 	patience time.Duration
-	// strange is how many of the seats strangers may have, who are clients that
-	// are not known.
-	strange int
+	// forStrangers is how many of the seats strangers may have, who are clients
+	// that are not known.
+	forStrangers int
 
-	mu        sync.Mutex
-	taken     int
-	strangers int                // of those
-	held      map[netip.Addr]int // seats that strangers have, by address
-	moving    map[*Seat]struct{} // those whose body is on its way
-	waiting   list.List          // of *Seat: the first has waited for the longest
-	outside   list.List          // the same of strangers
+	mu               sync.Mutex
+	taken            int
+	strangers        int                // of those
+	held             map[netip.Addr]int // seats that strangers have, by address
+	moving           map[*Seat]struct{} // those whose body is on its way
+	waiting          list.List          // of *Seat: the first has waited for the longest
+	waitingStrangers list.List          // the same of strangers
 }
 
 // NewRoom returns a room of n seats, in which one is waited for until patience
 // is over. Strangers may have half of them.
 func NewRoom(n int, patience time.Duration) *Room {
 	return &Room{
-		size: n, patience: patience, strange: (n + 1) / 2,
+		size: n, patience: patience, forStrangers: (n + 1) / 2,
 		held: make(map[netip.Addr]int), moving: make(map[*Seat]struct{}),
 	}
 }
@@ -106,7 +106,7 @@ func (r *Room) Take(ctx context.Context, client Client) (*Seat, error) {
 	s.ready = make(chan struct{})
 	queue := &r.waiting
 	if s.stranger {
-		queue = &r.outside
+		queue = &r.waitingStrangers
 	}
 	place := queue.PushBack(s)
 	moved := r.makeRoom(s)
@@ -146,7 +146,7 @@ func (r *Room) newSeat(client Client) *Seat {
 
 // free reports whether there is a seat for s. Then nobody waits who might have it.
 func (r *Room) free(s *Seat) bool {
-	return r.taken < r.size && (!s.stranger || r.strangers < r.strange)
+	return r.taken < r.size && (!s.stranger || r.strangers < r.forStrangers)
 }
 
 // sit gives s its seat. Where hardly one is left after that, a slow body makes
@@ -160,7 +160,7 @@ func (r *Room) sit(s *Seat) {
 	switch {
 	case r.taken >= few(r.size):
 		r.moveSlowest(false)
-	case s.stranger && r.strangers >= few(r.strange):
+	case s.stranger && r.strangers >= few(r.forStrangers):
 		r.moveSlowest(true)
 	}
 }
@@ -182,12 +182,12 @@ func (r *Room) next() *Seat {
 	if e := r.waiting.Front(); e != nil {
 		return r.waiting.Remove(e).(*Seat)
 	}
-	if r.strangers == r.strange {
+	if r.strangers == r.forStrangers {
 		return nil
 	}
 	var first *list.Element
 	fewest := 0
-	for e := r.outside.Front(); e != nil; e = e.Next() {
+	for e := r.waitingStrangers.Front(); e != nil; e = e.Next() {
 		n := r.held[e.Value.(*Seat).client.Address()]
 		if first == nil || n < fewest {
 			first, fewest = e, n
@@ -199,7 +199,7 @@ func (r *Room) next() *Seat {
 	if first == nil {
 		return nil
 	}
-	return r.outside.Remove(first).(*Seat)
+	return r.waitingStrangers.Remove(first).(*Seat)
 }
 
 // moveSlowest interrupts the slowest of the bodies, or of those of strangers,

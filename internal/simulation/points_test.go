@@ -54,9 +54,9 @@ func (c stops) Snapshot(ctx context.Context, id string) (snapshot.Snapshot, bool
 	return c.Catalog.Snapshot(ctx, id)
 }
 
-func (c stops) Writable(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+func (c stops) SnapshotToWrite(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
 	c.s.point(ctx, "look up to write")
-	return c.Catalog.Writable(ctx, id)
+	return c.Catalog.SnapshotToWrite(ctx, id)
 }
 
 func (c stops) Create(ctx context.Context, n snapshot.NewSnapshot) (snapshot.Snapshot, error) {

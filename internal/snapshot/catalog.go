@@ -21,9 +21,9 @@ type Catalog interface {
 	// Snapshot finds a snapshot by its ID. A deleted one is not found. Its
 	// tags are not filled in, as in all that follows.
 	Snapshot(ctx context.Context, id string) (s Snapshot, found bool, err error)
-	// Writable is Snapshot for a write, which the commit decides on once more. Of
-	// an open snapshot the deadline may be an earlier one that is yet to come.
-	Writable(ctx context.Context, id string) (s Snapshot, found bool, err error)
+	// SnapshotToWrite is Snapshot for a write, which the commit decides on once more. The
+	// deadline of an open snapshot may be an earlier one that writes have moved.
+	SnapshotToWrite(ctx context.Context, id string) (s Snapshot, found bool, err error)
 	// Snapshots gives an account's snapshots of a region, by start time and
 	// then ID, from after the cursor on.
 	Snapshots(ctx context.Context, account, region string, after Cursor, limit int) ([]Snapshot, error)

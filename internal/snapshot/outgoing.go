@@ -15,9 +15,9 @@ type outgoing struct {
 	seats   [2]*seat.Seat // of reading and, for an image's block, of imaging
 }
 
-// outgoing takes a buffer for a block that client, which may be nil, is to have. If none becomes free the client is told to
-// come back: its library does that by itself, and waiting here would only
-// lengthen the queue.
+// outgoing takes a buffer for a block that client, which may be nil, is to have.
+// If none becomes free the client is told to come back: its library does that by
+// itself, and waiting here would only lengthen the queue.
 func (s *Service) outgoing(ctx context.Context, client seat.Client) (*outgoing, error) {
 	reading, err := s.reading.Take(ctx, client)
 	if err != nil {
@@ -90,9 +90,9 @@ type Place struct {
 }
 
 // TakePlace takes a place for a page of ListBlocks, ListChangedBlocks or
-// ListPending that client, which may be nil, has asked for, and for the answer that is made of it. Its owner asks for the page
-// then, and leaves it when the answer is sent. If none becomes free the client is
-// told to come back.
+// ListPending that client, which may be nil, has asked for, and for the answer that
+// is made of it. Its owner asks for the page then, and leaves it when the answer is
+// sent. If none becomes free the client is told to come back.
 func (s *Service) TakePlace(ctx context.Context, client seat.Client) (*Place, error) {
 	place, err := s.listing.Take(ctx, client)
 	if err != nil {

@@ -32,7 +32,7 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	if err := r.check(); err != nil {
 		return block.Digest{}, err
 	}
-	snap, err := s.writable(ctx, c, r.SnapshotID)
+	snap, err := s.ownToWrite(ctx, c, r.SnapshotID)
 	if err != nil {
 		return block.Digest{}, s.storeError(err)
 	}

@@ -126,18 +126,22 @@ func (b *buffer) block() []byte { return b[:block.Size] }
 
 // own finds a snapshot of the caller's own, as it stands at this moment.
 func (s *Service) own(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, found, err := s.catalog.Snapshot(ctx, id)
-	return s.owned(c, id, snap, found, err)
+	return s.ownBy(ctx, c, id, s.catalog.Snapshot)
 }
 
-// writable is own for a write, which its commit decides on once more.
-func (s *Service) writable(ctx context.Context, c Caller, id string) (Snapshot, error) {
-	snap, found, err := s.catalog.Writable(ctx, id)
-	return s.owned(c, id, snap, found, err)
+// ownToWrite is own for a write, which its commit decides on once more.
+func (s *Service) ownToWrite(ctx context.Context, c Caller, id string) (Snapshot, error) {
+	snap, err := s.ownBy(ctx, c, id, s.catalog.SnapshotToWrite)
+	if err == nil && snap.State != Open { // or its deadline was an earlier one
+		return s.own(ctx, c, id)
+	}
+	return snap, err
 }
 
-// owned is what a look-up of a snapshot of the caller's own found.
-func (s *Service) owned(c Caller, id string, snap Snapshot, found bool, err error) (Snapshot, error) {
+func (s *Service) ownBy(
+	ctx context.Context, c Caller, id string, find func(context.Context, string) (Snapshot, bool, error),
+) (Snapshot, error) {
+	snap, found, err := find(ctx, id)
 	if err != nil {
 		return Snapshot{}, err
 	}
