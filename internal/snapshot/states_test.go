@@ -16,9 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shale/internal/block"
+	"shale/internal/catalog"
 	"shale/internal/domain"
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
+	"shale/internal/vfs"
 )
 
 func (f *fixture) startWith(r snapshot.StartRequest) (snapshot.Snapshot, error) {
@@ -141,6 +143,26 @@ func TestRefusalBindsNoToken(t *testing.T) {
 	if _, err := f.startWith(r); err != nil {
 		t.Errorf("the token after a refusal: %v", err)
 	}
+}
+
+// An early catalog says for writes that the deadline was a moment ago.
+type early struct{ *catalog.Catalog }
+
+func (e early) SnapshotToWrite(ctx context.Context, id string) (snapshot.Snapshot, bool, error) {
+	snap, found, err := e.Snapshot(ctx, id)
+	snap.Deadline = snap.StartTime
+	return snap, found, err
+}
+
+// A write to a snapshot whose deadline earlier writes have moved is taken, though
+// that is not what its look-up has seen.
+func TestMovedDeadline(t *testing.T) {
+	f := newFixture(t)
+	id := f.start("")
+	f.Service = snapshot.New(snapshot.Options{
+		Catalog: early{f.Catalog}, Store: f.Store, Keyring: f.Keyring, Now: f.Clock.Now, Scratch: vfs.Dir(f.Dir),
+	})
+	f.mustPut(id, 0, data(1))
 }
 
 // The timer runs from the start, begins anew with each block and stops at
