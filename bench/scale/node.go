@@ -66,12 +66,12 @@ func (n *node) open(ctx context.Context, wrap func(vfs.FS, blockstore.Index) (vf
 	if err != nil {
 		return err
 	}
-	committed, err := n.catalog.Containers(ctx)
+	last, committed, err := n.catalog.LastContainer(ctx)
 	if err != nil {
 		return err
 	}
 	folder, index := wrap(vfs.Dir(n.dir.Segments()), n.catalog)
-	if n.medium, err = segment.Open(segment.Options{FS: folder, ID: [16]byte(id), Committed: committed}); err != nil {
+	if n.medium, err = segment.Open(segment.Options{FS: folder, ID: [16]byte(id), Last: last, Committed: committed}); err != nil {
 		return err
 	}
 	ring, err := keyring.Open(vfs.Dir(n.dir.Domains()), nil, nil) // nothing is encrypted

@@ -164,30 +164,18 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if err != nil {
 		return err
 	}
-	committed, err := n.catalog.Containers(ctx)
-	if err != nil {
-		return err
-	}
-	dropped, err := n.catalog.Dropped(ctx)
-	if err != nil {
-		return err
-	}
-	if err := backup.Adopt(dir, committed); err != nil {
+	if err := backup.Adopt(ctx, dir, n.catalog); err != nil {
 		return fmt.Errorf("adopt backup: %w", err)
 	}
+	last, committed, err := n.catalog.LastContainer(ctx)
+	if err != nil {
+		return err
+	}
 	medium, err := segment.Open(segment.Options{
-		FS: o.disk.Folder(dir.Segments()), ID: id, Committed: committed, Dropped: dropped, Logger: o.log, MaxSize: o.maxSegment,
+		FS: o.disk.Folder(dir.Segments()), ID: id, Last: last, Committed: committed, Logger: o.log, MaxSize: o.maxSegment,
 	})
 	if err != nil {
 		return err
-	}
-	for c, length := range medium.Short() {
-		// Or blocks would be taken for stored that are not there.
-		lost, err := n.catalog.MarkLost(ctx, c, length)
-		if err != nil {
-			return errors.Join(err, medium.Close())
-		}
-		o.log.Error("records of a segment are lost unless it is put back", "segment", int64(c), "records", lost)
 	}
 	if n.ring, err = keyring.Open(o.disk.Folder(dir.Domains()), n.keys, o.log); err != nil {
 		return errors.Join(err, medium.Close())
@@ -235,11 +223,11 @@ func (n *node) tie(ctx context.Context, dir *datadir.Dir) error {
 	if err != nil {
 		return err
 	}
-	committed, err := n.catalog.Containers(ctx)
+	last, _, err := n.catalog.LastContainer(ctx)
 	if err != nil {
 		return err
 	}
-	return dir.Tie(id, len(committed) > 0)
+	return dir.Tie(id, last > 0)
 }
 
 // openKeys opens the KMS, here or elsewhere.

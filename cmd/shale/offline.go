@@ -79,21 +79,13 @@ func (f *folder) close() error {
 	return errors.Join(errs...)
 }
 
-// openStore opens the segments for writing. What is not there is marked, as at a
-// start. No server has the folder.
+// openStore opens the segments for writing. No server has the folder.
 func (f *folder) openStore(ctx context.Context) (*blockstore.Store, error) {
-	committed, err := f.catalog.Containers(ctx)
+	last, committed, err := f.catalog.LastContainer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dropped, err := f.catalog.Dropped(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.markLost(ctx); err != nil {
-		return nil, err
-	}
-	medium, err := segment.Open(segment.Options{FS: vfs.Dir(f.dir.Segments()), ID: f.id, Committed: committed, Dropped: dropped})
+	medium, err := segment.Open(segment.Options{FS: vfs.Dir(f.dir.Segments()), ID: f.id, Last: last, Committed: committed})
 	if err != nil {
 		return nil, err
 	}

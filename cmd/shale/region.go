@@ -29,15 +29,13 @@ func checkRegions(names []string) error {
 // warnUnserved names the regions that the folder has snapshots in and that are
 // not served: whoever left out a --region by mistake would miss them.
 func warnUnserved(ctx context.Context, c *catalog.Catalog, served []string, log *slog.Logger) error {
-	regions, err := c.Regions(ctx)
+	regions, err := c.RegionsBut(ctx, served)
 	if err != nil {
 		return err
 	}
 	for _, r := range regions {
-		if !slices.Contains(served, r.Name) {
-			log.Warn("a region of the folder is not served: its snapshots stay, and are seen again once --region names it",
-				"region", r.Name, "snapshots", r.Snapshots)
-		}
+		log.Warn("a region of the folder is not served: its snapshots stay, and are seen again once --region names it",
+			"region", r.Name, "snapshots", r.Snapshots)
 	}
 	return nil
 }

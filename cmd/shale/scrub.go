@@ -13,7 +13,6 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockmap"
-	"shale/internal/blockstore"
 	"shale/internal/datadir"
 	"shale/internal/scrub"
 )
@@ -179,19 +178,20 @@ func (f *folder) walk(ctx context.Context, o scrub.Options, std streams) (*scrub
 	return &w.Report, err
 }
 
-// markLost marks the records of segments that are gone or too short, as a start
-// does.
+// markLost marks the records of segments that are gone or too short, as a store
+// does when it is opened for writing.
 func (f *folder) markLost(ctx context.Context) error {
 	containers, err := f.catalog.Containers(ctx)
 	if err != nil {
 		return err
 	}
-	for id, length := range containers {
-		var whole *blockstore.ContainerError
-		if err := f.medium.Inspect(id, length); errors.As(err, &whole) && (whole.Missing || whole.Size < length) {
-			if _, err := f.catalog.MarkLost(ctx, id, whole.Size); err != nil {
-				return err
-			}
+	short, err := f.medium.Short(ctx, containers)
+	if err != nil {
+		return err
+	}
+	for id, length := range short {
+		if _, err := f.catalog.MarkLost(ctx, id, length); err != nil {
+			return err
 		}
 	}
 	return nil

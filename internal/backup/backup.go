@@ -352,11 +352,14 @@ func Check(dir *datadir.Dir) error {
 }
 
 // Adopt makes a backup a store of its own, before its segments are opened: what
-// its catalog, which is given by the lengths, does not know is removed. On any
-// other folder it does nothing.
-func Adopt(dir *datadir.Dir, lengths map[blockstore.ContainerID]int64) error {
+// its catalog does not know is removed. On any other folder it does nothing.
+func Adopt(ctx context.Context, dir *datadir.Dir, c *catalog.Catalog) error {
 	_, found, err := readMarker(dir.Path())
 	if err != nil || !found {
+		return err
+	}
+	lengths, err := c.Containers(ctx)
+	if err != nil {
 		return err
 	}
 	if err := errors.Join(trim(dir.Segments(), lengths), dir.DropNewCatalog()); err != nil {

@@ -68,11 +68,7 @@ func restored(t *testing.T, e *snapshottest.Env, dest *datadir.Dir) *snapshottes
 	if err != nil {
 		t.Fatal(err)
 	}
-	lengths, err := c.Containers(t.Context())
-	if err == nil {
-		err = errors.Join(backup.Adopt(dir, lengths), c.Close())
-	}
-	if err != nil {
+	if err := errors.Join(backup.Adopt(t.Context(), dir, c), c.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return e.Open(t, path)

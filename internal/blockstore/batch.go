@@ -252,6 +252,10 @@ func pieces(f *Frame, records []record, offsets []int64) [][]byte {
 // tells those who wait.
 func (s *Store) commitBatches() {
 	ctx := context.Background()
+	if err := s.findLost(ctx); err != nil {
+		_ = s.stop(ctx, fmt.Errorf("look for what containers have lost: %w", err))
+	}
+	close(s.lostFound)
 	for b := range s.commits {
 		if b.reached != nil {
 			close(b.reached)

@@ -38,6 +38,10 @@ type Medium interface {
 	Append(ctx context.Context, size, reserve int64, build func(Place) [][]byte) (Place, error)
 	// ReadAtSource is ReadAt past every cache, and keeps nothing in memory.
 	ReadAtSource(ctx context.Context, c ContainerID, p []byte, off int64) error
+	// Short gives those of the containers that are missing, or end before the
+	// length that was committed to them, and where they end, in bytes. It may be
+	// called concurrently with all else.
+	Short(ctx context.Context, committed map[ContainerID]int64) (map[ContainerID]int64, error)
 	// Rotate ends the container that is appended to and begins another, empty
 	// one: its first place, durable. It is called as Append is, with its errors.
 	Rotate(ctx context.Context) (Place, error)
@@ -108,6 +112,12 @@ type Index interface {
 	// reports which of them are stored, neither damaged nor condemned. Errors as
 	// for Commit.
 	Renew(ctx context.Context, ids []block.ID) (found []bool, err error)
+	// Containers gives the committed length of every container but those that
+	// are being removed.
+	Containers(ctx context.Context) (map[ContainerID]int64, error)
+	// MarkLost records that a container ends at the length, before what was
+	// committed to it, and says how many records that concerns.
+	MarkLost(ctx context.Context, c ContainerID, length int64) (int64, error)
 	// MarkDamaged records that the bytes at a location are bad, if the
 	// record is still there.
 	MarkDamaged(ctx context.Context, id block.ID, loc Location) error

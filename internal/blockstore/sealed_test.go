@@ -229,6 +229,10 @@ func (s shared) First(context.Context, blockstore.ContainerID) (blockstore.Place
 	return blockstore.Place{}, blockstore.ErrNotFound
 }
 
+func (s shared) Short(context.Context, map[blockstore.ContainerID]int64) (map[blockstore.ContainerID]int64, error) {
+	return map[blockstore.ContainerID]int64{}, nil
+}
+
 func (s shared) Rotate(context.Context) (blockstore.Place, error) {
 	return blockstore.Place{}, blockstore.ErrFull
 }

@@ -74,6 +74,9 @@ type Store struct {
 	// nodes keeps map nodes that have been verified; they never change.
 	nodes *otter.Cache[block.ID, keptNode]
 
+	// lostFound is closed once what containers have lost is marked.
+	lostFound chan struct{}
+
 	queue   chan *job
 	commits chan *batch
 	done    sync.WaitGroup
@@ -126,7 +129,7 @@ func New(o Options) *Store {
 			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node keptNode) uint32 { return uint32(nodeOverhead + len(node.data)) },
 		}),
 		medium: o.Medium, index: o.Index, log: o.Logger,
-		queue: make(chan *job, queueLength), commits: make(chan *batch, 1),
+		queue: make(chan *job, queueLength), commits: make(chan *batch, 1), lostFound: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -163,6 +163,9 @@ func (s *Store) writeNew(ctx context.Context, records []record) error {
 	for i := range records {
 		ids[i] = records[i].id
 	}
+	if err := s.waitForLost(ctx); err != nil {
+		return err
+	}
 	found, err := s.index.Renew(ctx, ids)
 	if err != nil {
 		if !errors.Is(err, ErrFull) && !errors.Is(err, ErrRolledBack) {

@@ -9,8 +9,11 @@ import (
 // SetFree makes the catalog believe that so many bytes are free.
 func (c *Catalog) SetFree(n uint64) { c.free = func() (uint64, error) { return n, nil } }
 
-// LockQueries are those that must not look at all locks.
-var LockQueries = []string{cancelQuery, lockedQuery}
+// SoughtQueries are those that must not look at all locks, or all snapshots.
+var SoughtQueries = []string{cancelQuery, lockedQuery, regionsQuery}
+
+// RegionsQuery sorts the regions that it finds.
+const RegionsQuery = regionsQuery
 
 // SetSettleTime bounds how long a catalog in PostgreSQL asks what became of a
 // commit.

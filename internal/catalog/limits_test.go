@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -189,9 +190,34 @@ func TestLimitsRace(t *testing.T) {
 				t.Errorf("%s: %d were made and %d refused, want 3 and 9", x.what, made.Load(), refused.Load())
 			}
 		}
-		regions, err := l.catalog.Regions(t.Context())
+		regions, err := l.catalog.RegionsBut(t.Context(), nil)
 		if err != nil || len(regions) != 1 || regions[0] != (catalog.Region{Name: "us-east-1", Snapshots: 12}) {
 			t.Errorf("in the end there are %v, %v", regions, err)
+		}
+	})
+}
+
+// The regions are those of all accounts, each once, unless all that was in one
+// is deleted.
+func TestRegionsBut(t *testing.T) {
+	onBoth(t, func(t *testing.T, place string) {
+		l := newLimited(t, place)
+		var last snapshot.Snapshot
+		for _, of := range []struct{ account, region string }{
+			{account, "us-east-1"}, {account, "eu-west-1"}, {account, "eu-west-1"},
+			{"444455556666", "eu-west-1"}, {"444455556666", "ap-south-1"}, {account, "sa-east-1"},
+		} {
+			var err error
+			if last, err = l.catalog.Create(t.Context(), snapshot.NewSnapshot{Snapshot: l.next(of.account, of.region)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if done, err := l.catalog.Delete(t.Context(), account, "sa-east-1", last.ID, 0); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		got, err := l.catalog.RegionsBut(t.Context(), []string{"us-east-1"})
+		if want := []catalog.Region{{"ap-south-1", 1}, {"eu-west-1", 3}}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("but for us-east-1 there are %v, %v, want %v", got, err, want)
 		}
 	})
 }

@@ -253,16 +253,27 @@ func (c *Catalog) MarkSound(ctx context.Context, id block.ID, loc blockstore.Loc
 	return err
 }
 
-// MarkLost records that a container ends at the length, before what was
-// committed to it, and says how many records that concerns.
+// MarkLost implements blockstore.Index.
 func (c *Catalog) MarkLost(ctx context.Context, container blockstore.ContainerID, length int64) (int64, error) {
 	return c.changeThen(ctx, "mark records as lost", func(tx *sql.Tx) error {
 		return renewManifests(ctx, tx, `m.record IN (SELECT id FROM records WHERE container = ? AND pos + length > ?)`, container, length)
 	}, `UPDATE records SET damaged = 1 WHERE container = ? AND pos + length > ? AND damaged = 0`, container, length)
 }
 
-// Containers gives the committed length of every container but those that are
-// being removed.
+// LastContainer gives the container with the highest number, which is never
+// being removed, and its committed length; 0 if there is none.
+func (c *Catalog) LastContainer(ctx context.Context) (id blockstore.ContainerID, length int64, err error) {
+	err = c.reader.QueryRowContext(ctx, `SELECT id, length FROM containers ORDER BY id DESC LIMIT 1`).Scan(&id, &length)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("find the last container: %w", err)
+	}
+	return id, length, err
+}
+
+// Containers implements blockstore.Index.
 func (c *Catalog) Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT id, length FROM containers WHERE dropped = 0`)
 	if err != nil {

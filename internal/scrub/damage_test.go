@@ -289,17 +289,14 @@ func (img *image) start(dir string, maxSize int64) (_ *started, err error) {
 			s.catalog.Close()
 		}
 	}()
-	committed, err := s.catalog.Containers(ctx)
+	last, committed, err := s.catalog.LastContainer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if s.medium, err = segment.Open(segment.Options{FS: vfs.Dir(filepath.Join(dir, "segments")), Committed: committed, MaxSize: maxSize}); err != nil {
+	if s.medium, err = segment.Open(segment.Options{
+		FS: vfs.Dir(filepath.Join(dir, "segments")), Last: last, Committed: committed, MaxSize: maxSize,
+	}); err != nil {
 		return nil, err
-	}
-	for c, length := range s.medium.Short() {
-		if _, err := s.catalog.MarkLost(ctx, c, length); err != nil {
-			return nil, errors.Join(err, s.medium.Close())
-		}
 	}
 	if s.ring, err = keyring.Open(vfs.Dir(filepath.Join(dir, "keys")), img.KMS, nil); err != nil {
 		return nil, errors.Join(err, s.medium.Close())

@@ -109,16 +109,12 @@ func (w *world) boot() error {
 	if n.catalog, err = catalog.OpenOn(ctx, w.disk, "/catalog.db", time.Now); err != nil {
 		return err
 	}
-	committed, err := n.catalog.Containers(ctx)
-	if err != nil {
-		return errors.Join(err, n.catalog.Close())
-	}
-	dropped, err := n.catalog.Dropped(ctx)
+	last, committed, err := n.catalog.LastContainer(ctx)
 	if err != nil {
 		return errors.Join(err, n.catalog.Close())
 	}
 	if n.medium, err = segment.Open(segment.Options{
-		FS: w.disk.Folder("segments"), Committed: committed, Dropped: dropped, MaxSize: segmentSize,
+		FS: w.disk.Folder("segments"), Last: last, Committed: committed, MaxSize: segmentSize,
 	}); err != nil {
 		return errors.Join(err, n.catalog.Close())
 	}

@@ -42,6 +42,9 @@ func (d DirectDir) Rename(from, to string) error { return Dir(d).Rename(from, to
 // Size implements FS.
 func (d DirectDir) Size(name string) (int64, error) { return Dir(d).Size(name) }
 
+// Sizes implements FS.
+func (d DirectDir) Sizes(names []string) ([]int64, error) { return Dir(d).Sizes(names) }
+
 // List implements FS.
 func (d DirectDir) List() ([]string, error) { return Dir(d).List() }
 

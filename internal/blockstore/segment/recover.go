@@ -1,9 +1,10 @@
 package segment
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"slices"
 
 	"shale/internal/blockstore"
@@ -38,23 +39,11 @@ type remains struct {
 
 // inspect finds out what is to be done, and refuses what a crash of this store
 // cannot have left. It changes nothing. names are those of the files.
-func (s *Store) inspect(names []string, committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (remains, error) {
+func (s *Store) inspect(names []string, committed int64) (remains, error) {
 	var r remains
 	var err error
-	if r.leftover, err = s.findLeftover(names, committed, dropped); err != nil {
+	if r.leftover, err = s.findLeftover(names); err != nil {
 		return r, err
-	}
-	s.short = make(map[blockstore.ContainerID]int64)
-	for c, length := range committed {
-		size, err := s.fs.Size(FileName(c))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return r, fmt.Errorf("segment %d: %w", c, err)
-		}
-		if size < length {
-			// The rest of the store stays readable.
-			s.log.Error("segment is shorter than what was committed to it", "segment", int64(c), "size", size, "committed", length, "err", err)
-			s.short[c] = size
-		}
 	}
 	beyond, name := int64(0), r.leftover
 	if r.leftover != "" {
@@ -62,57 +51,64 @@ func (s *Store) inspect(names []string, committed map[blockstore.ContainerID]int
 			return r, err
 		}
 	}
-	if length := committed[s.last]; s.last > 0 && s.short[s.last] == 0 {
-		size, err := s.fs.Size(FileName(s.last))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return r, err
-		}
-		if size > length {
-			name, beyond = FileName(s.last), beyond+size-length
-			r.tail = true
-		}
+	if s.last == 0 {
+		return r, refuseBeyond(name, beyond)
 	}
-	if beyond > headerSize+blockstore.MaxUncommitted {
-		return r, &StaleError{name, beyond}
+	size, err := vfs.SizeOf(s.fs, FileName(s.last))
+	if err != nil {
+		return r, err
 	}
-	return s.inspectLast(r, committed[s.last])
+	if size > committed {
+		name, beyond = FileName(s.last), beyond+size-committed
+		r.tail = true
+	}
+	if err := refuseBeyond(name, beyond); err != nil || size < committed {
+		return r, err
+	}
+	return s.inspectLast(r, committed)
 }
 
-// findLeftover finds the segment that the catalog does not know. There may be
-// one, with the next number.
-func (s *Store) findLeftover(names []string, committed map[blockstore.ContainerID]int64, dropped []blockstore.ContainerID) (string, error) {
-	var unknown []string
+// refuseBeyond refuses more bytes beyond what the catalog knows than a crash can
+// leave there.
+func refuseBeyond(name string, bytes int64) error {
+	if bytes > headerSize+blockstore.MaxUncommitted {
+		return &StaleError{name, bytes}
+	}
+	return nil
+}
+
+// findLeftover finds the segment with a higher number than the catalog knows.
+// There may be one, with the next number.
+func (s *Store) findLeftover(names []string) (string, error) {
+	var beyond []string
 	for _, name := range names {
-		c, ok := ParseName(name)
-		if !ok {
+		if c, ok := ParseName(name); !ok {
 			s.log.Warn("file among the segments is not one of them", "file", name)
-		} else if _, known := committed[c]; !known && !slices.Contains(dropped, c) {
-			unknown = append(unknown, name)
+		} else if c > s.last {
+			beyond = append(beyond, name)
 		}
 	}
 	switch {
-	case len(unknown) == 0:
+	case len(beyond) == 0:
 		return "", nil
-	case len(unknown) > 1 || unknown[0] != FileName(s.last+1):
+	case len(beyond) > 1 || beyond[0] != FileName(s.last+1):
 		return "", fmt.Errorf("%d segments are not in the catalog, the first is %s: the catalog is older than the segments, "+
-			"or they are another store's; put the right catalog back; nothing was changed", len(unknown), unknown[0])
+			"or they are another store's; put the right catalog back; nothing was changed", len(beyond), beyond[0])
 	}
-	size, err := s.fs.Size(unknown[0])
+	size, err := s.fs.Size(beyond[0])
 	if err != nil || size <= headerSize { // not begun in earnest; the header need not have been synced
-		return unknown[0], err
+		return beyond[0], err
 	}
-	h, err := s.readHeader(s.last+1, unknown[0])
+	h, err := s.readHeader(s.last+1, beyond[0])
 	if err != nil {
-		return "", fmt.Errorf("segment %s is not in the catalog, and not of this store as far as can be seen; nothing was changed: %w", unknown[0], err)
+		return "", fmt.Errorf("segment %s is not in the catalog, and not of this store as far as can be seen; nothing was changed: %w", beyond[0], err)
 	}
-	return unknown[0], s.checkOwner(unknown[0], h)
+	return beyond[0], s.checkOwner(beyond[0], h)
 }
 
-// inspectLast finds out whether the last segment can be gone on with.
+// inspectLast finds out whether the last segment, which is not short, can be
+// gone on with.
 func (s *Store) inspectLast(r remains, length int64) (remains, error) {
-	if _, short := s.short[s.last]; s.last == 0 || short {
-		return r, nil
-	}
 	name := FileName(s.last)
 	h, err := s.readHeader(s.last, name)
 	var corrupt *blockstore.CorruptError
@@ -160,9 +156,25 @@ func (s *Store) recover(r remains) error {
 	return nil
 }
 
-// Short gives the length of each segment that is missing or ends before what
-// was committed to it, as Open found them.
-func (s *Store) Short() map[blockstore.ContainerID]int64 { return s.short }
+// Short implements blockstore.Medium.
+func (s *Store) Short(_ context.Context, committed map[blockstore.ContainerID]int64) (map[blockstore.ContainerID]int64, error) {
+	ids := slices.Collect(maps.Keys(committed))
+	names := make([]string, len(ids))
+	for i, c := range ids {
+		names[i] = FileName(c)
+	}
+	sizes, err := s.fs.Sizes(names)
+	if err != nil {
+		return nil, fmt.Errorf("lengths of the segments: %w", err)
+	}
+	short := make(map[blockstore.ContainerID]int64)
+	for i, c := range ids {
+		if sizes[i] < committed[c] {
+			short[c] = max(sizes[i], 0)
+		}
+	}
+	return short, nil
+}
 
 func (s *Store) readHeader(c blockstore.ContainerID, name string) (header, error) {
 	f, err := s.fs.Open(name)

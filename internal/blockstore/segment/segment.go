@@ -117,12 +117,11 @@ type Options struct {
 	// ID is the store's, in every segment and in the catalog, so that no
 	// other store's segments are taken for this one's.
 	ID [16]byte
-	// Committed has the length of every segment that the catalog names.
-	Committed map[blockstore.ContainerID]int64
-	// Dropped are segments that are to be removed and may still be there. They
-	// are left for who knows that nobody copies them.
-	Dropped []blockstore.ContainerID
-	Logger  *slog.Logger // nil discards
+	// Last is the segment with the highest number that the catalog names, 0 if it
+	// names none, and Committed how many bytes of it.
+	Last      blockstore.ContainerID
+	Committed int64
+	Logger    *slog.Logger // nil discards
 	// MaxSize closes a segment; 0 means the constant of that name. Tests make
 	// it small.
 	MaxSize int64
@@ -139,7 +138,6 @@ type Store struct {
 	// after a start that found none to go on with. Only Append touches it.
 	active *active
 	last   blockstore.ContainerID // highest number in use; Append's
-	short  map[blockstore.ContainerID]int64
 
 	files handles
 }
@@ -231,9 +229,10 @@ func formatOf(folder vfs.FS, name string) (uint16, error) {
 // Open opens the folder: it cuts the torn tail of the last segment, removes a
 // segment that was begun and never committed to, and refuses a folder that
 // holds more than a crash can leave there, which means that the catalog is
-// older than the segments. What it refuses it has not changed.
+// older than the segments. What it refuses it has not changed. Of segments with
+// a lower number than the last it looks at nothing but the name: see Short.
 func Open(o Options) (*Store, error) {
-	s := &Store{fs: o.FS, id: o.ID, log: o.Logger, maxSize: o.MaxSize}
+	s := &Store{fs: o.FS, id: o.ID, log: o.Logger, maxSize: o.MaxSize, last: o.Last}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -245,10 +244,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.files.init(o.FS)
-	for c := range o.Committed {
-		s.last = max(s.last, c)
-	}
-	left, err := s.inspect(names, o.Committed, o.Dropped)
+	left, err := s.inspect(names, o.Committed)
 	if err != nil {
 		return nil, err
 	}

@@ -142,15 +142,11 @@ func (e *Env) start(t testing.TB) {
 	if e.Catalog, err = catalog.Open(ctx, e.Place, e.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
-	committed, err := e.Catalog.Containers(ctx)
+	last, committed, err := e.Catalog.LastContainer(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped, err := e.Catalog.Dropped(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Committed: committed, Dropped: dropped, MaxSize: e.SegmentSize}); err != nil {
+	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Last: last, Committed: committed, MaxSize: e.SegmentSize}); err != nil {
 		t.Fatal(err)
 	}
 	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})

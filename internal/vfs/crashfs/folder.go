@@ -1,6 +1,8 @@
 package crashfs
 
 import (
+	"errors"
+	"io/fs"
 	"path"
 
 	"shale/internal/vfs"
@@ -40,6 +42,22 @@ func (f folder) Rename(from, to string) error { return f.disk.rename(f.path(from
 
 // Size implements vfs.FS.
 func (f folder) Size(name string) (int64, error) { return f.disk.stat(f.path(name)) }
+
+// Sizes implements vfs.FS.
+func (f folder) Sizes(names []string) ([]int64, error) {
+	sizes := make([]int64, len(names))
+	for i, name := range names {
+		size, err := f.Size(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			size = -1
+		case err != nil:
+			return nil, err
+		}
+		sizes[i] = size
+	}
+	return sizes, nil
+}
 
 // List implements vfs.FS.
 func (f folder) List() ([]string, error) { return f.disk.list(f.dir()), nil }
