@@ -87,6 +87,7 @@ func openNode(ctx context.Context, dir *datadir.Dir, o nodeOptions) (*node, erro
 	registerStore(o.registry, n.store, n.service.Ready)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
+	work.Go(func() { _ = n.store.FindLost(ctx) }) // the store says what is wrong
 	work.Go(func() { n.service.Run(ctx) })
 	if n.kms != nil {
 		work.Go(func() { sweepKeys(ctx, n.kms, n.ring, o.log) })

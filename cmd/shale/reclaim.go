@@ -120,11 +120,6 @@ type readIndex struct{ *catalog.Catalog }
 // MarkDamaged implements blockstore.Index.
 func (readIndex) MarkDamaged(context.Context, block.ID, blockstore.Location) error { return nil }
 
-// MarkLost implements blockstore.Index.
-func (readIndex) MarkLost(context.Context, blockstore.ContainerID, int64) (int64, error) {
-	return 0, nil
-}
-
 // MarkSound implements blockstore.Index.
 func (readIndex) MarkSound(context.Context, block.ID, blockstore.Location) error { return nil }
 

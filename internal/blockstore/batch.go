@@ -252,10 +252,6 @@ func pieces(f *Frame, records []record, offsets []int64) [][]byte {
 // tells those who wait.
 func (s *Store) commitBatches() {
 	ctx := context.Background()
-	if err := s.findLost(ctx); err != nil {
-		_ = s.stop(ctx, fmt.Errorf("look for what containers have lost: %w", err))
-	}
-	close(s.lostFound)
 	for b := range s.commits {
 		if b.reached != nil {
 			close(b.reached)
@@ -323,7 +319,7 @@ func (s *Store) commitBatch(ctx context.Context, b *batch) {
 		// A commit that failed before this one may have taken blocks with it
 		// that this batch relies on; the index checks that. One whose outcome
 		// is unknown has stopped the store.
-		err = s.Err()
+		err = s.FindLost(ctx)
 	}
 	if err == nil {
 		verdicts, err = s.record(ctx, &b.commit)

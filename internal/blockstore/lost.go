@@ -2,17 +2,37 @@ package blockstore
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 )
 
-// findLost marks the records of containers that are gone, or end before what
-// was committed to them: a hit on one would be acknowledged, and a record stored
-// anew would give way to it. So whatever relies on what is stored, each commit
-// and each renewal, waits for this, and reading does not: asking for the length
-// of each container takes time in proportion to the store, and the more while
-// their inodes are not in memory.
-func (s *Store) findLost(ctx context.Context) error {
+// FindLost looks, once, for what containers have lost that are gone, or end
+// before what was committed to them, and marks those records: a hit on one would
+// be acknowledged, and a record stored anew would give way to it. So whatever
+// relies on what is stored, each commit and each renewal, waits for this, and
+// begins it if nobody has. Reading does not wait: asking for the length of each
+// container takes time in proportion to the store, and the more while their
+// inodes are not in memory. The error is that of ctx, or a *StoppedError.
+func (s *Store) FindLost(ctx context.Context) error {
+	s.findLost.Do(func() {
+		s.done.Go(func() {
+			defer close(s.lostFound)
+			ctx := context.Background() // whoever comes later waits for it, too
+			if err := s.markLost(ctx); err != nil {
+				_ = s.stop(ctx, fmt.Errorf("look for what segments have lost: %w", err))
+			}
+		})
+	})
+	select {
+	case <-s.lostFound:
+		return s.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Store) markLost(ctx context.Context) error {
 	committed, err := s.index.Containers(ctx)
 	if err != nil {
 		return err
@@ -37,15 +57,4 @@ func (s *Store) findLost(ctx context.Context) error {
 			"segment", int64(c), "size", short[c], "committed", length, "records", lost)
 	}
 	return nil
-}
-
-// waitForLost waits until findLost is done. The error is that of ctx, or a
-// *StoppedError.
-func (s *Store) waitForLost(ctx context.Context) error {
-	select {
-	case <-s.lostFound:
-		return s.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

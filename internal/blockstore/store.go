@@ -74,7 +74,8 @@ type Store struct {
 	// nodes keeps map nodes that have been verified; they never change.
 	nodes *otter.Cache[block.ID, keptNode]
 
-	// lostFound is closed once what containers have lost is marked.
+	// findLost begins FindLost, and lostFound is closed at its end.
+	findLost  sync.Once
 	lostFound chan struct{}
 
 	queue   chan *job

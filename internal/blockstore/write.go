@@ -163,7 +163,7 @@ func (s *Store) writeNew(ctx context.Context, records []record) error {
 	for i := range records {
 		ids[i] = records[i].id
 	}
-	if err := s.waitForLost(ctx); err != nil {
+	if err := s.FindLost(ctx); err != nil {
 		return err
 	}
 	found, err := s.index.Renew(ctx, ids)
