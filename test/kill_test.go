@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -455,8 +456,14 @@ func (l *ledger) findCopies(t *testing.T) {
 		known[j.snapshot] = true
 	}
 	pages := ec2.NewDescribeSnapshotsPaginator(l.ec2, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, MaxResults: aws.Int32(1000)})
+	// The SDK closes a request's body once the answer's head is there. If the
+	// goroutine that sends it has not looked for its end yet, package net/http
+	// takes that for an error and closes the connection, and what is left of a
+	// long answer is lost (aws/aws-sdk-go-v2#2737, which is why the SDK tries
+	// again, unless told not to).
+	again := func(o *ec2.Options) { o.Retryer = retry.NewStandard() }
 	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
+		page, err := pages.NextPage(t.Context(), again)
 		if err != nil {
 			t.Fatal(err)
 		}
