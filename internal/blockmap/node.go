@@ -199,6 +199,19 @@ func decode(id block.ID, level int, b []byte) (view, error) {
 	return v, nil
 }
 
+// Length gives the length in bytes of the encoded node that b begins with, as
+// far as its head tells: 0 if b begins with none.
+func Length(b []byte) int {
+	if len(b) < headerSize || b[0] != nodeVersion {
+		return 0
+	}
+	count := int(binary.LittleEndian.Uint16(b[2:]))
+	if count == 0 || count > maxFanout {
+		return 0
+	}
+	return headerSize + count*len(block.ID{})
+}
+
 // load reads the node with the id, or gives one without entries for the zero ID.
 func load(ctx context.Context, r Reader, id block.ID, level int) (view, error) {
 	if id.IsZero() {

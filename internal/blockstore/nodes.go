@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"shale/internal/block"
+	"shale/internal/blockmap"
 )
 
 // A keptNode is a map node in memory, with its checksum: that of its hash, which
@@ -51,11 +52,12 @@ func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err err
 
 // ReadVerified reads map nodes as ReadNode does, all of them or none.
 func (s *Store) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
-	return s.readNodes(ctx, ids, s.keepNode)
+	return s.readNodes(ctx, ids, func(id block.ID, node []byte) {
+		s.keepNode(id, bytes.Clone(node)) // which lies among others
+	})
 }
 
 // readNodes reads map nodes and calls read with each that was not in memory.
-// Where they are is asked once for all.
 func (s *Store) readNodes(ctx context.Context, ids []block.ID, read func(block.ID, []byte)) ([][]byte, error) {
 	nodes := make([][]byte, len(ids))
 	var missing []block.ID
@@ -66,27 +68,98 @@ func (s *Store) readNodes(ctx context.Context, ids []block.ID, read func(block.I
 			missing = append(missing, id)
 		}
 	}
-	if len(missing) == 0 {
-		return nodes, nil
-	}
-	locations, err := s.index.LocateNodes(ctx, missing)
+	found, err := s.readMissing(ctx, missing)
 	if err != nil {
 		return nil, err
 	}
 	for i, id := range ids {
-		if nodes[i] != nil {
-			continue
+		if nodes[i] == nil {
+			nodes[i], found = found[0], found[1:]
+			read(id, nodes[i])
 		}
+	}
+	return nodes, nil
+}
+
+// minRun is how many nodes have to lie behind each other for the place of the
+// next to be asked for by itself: some that are asked for together take less
+// than as many that are not.
+const minRun = 4
+
+// readMissing reads map nodes that are not in memory. Where they are is asked
+// once for each run of them that lie behind each other, or once for all.
+func (s *Store) readMissing(ctx context.Context, ids []block.ID) ([][]byte, error) {
+	nodes := make([][]byte, 0, len(ids))
+	for len(nodes) < len(ids) {
+		run, err := s.readRun(ctx, ids[len(nodes):])
+		if err != nil {
+			return nil, err
+		}
+		if nodes = append(nodes, run...); len(run) < minRun {
+			break
+		}
+	}
+	if len(nodes) == len(ids) {
+		return nodes, nil
+	}
+	locations, err := s.index.LocateNodes(ctx, ids[len(nodes):])
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids[len(nodes):] {
 		loc, found := locations[id]
 		if !found {
 			return nil, ErrNotFound
 		}
-		if nodes[i], err = s.nodeAt(ctx, id, loc); err != nil {
+		node, err := s.nodeAt(ctx, id, loc)
+		if err != nil {
 			return nil, err
 		}
-		read(id, nodes[i])
+		nodes = append(nodes, node)
 	}
 	return nodes, nil
+}
+
+// readRun reads the first of the nodes and those next that lie right behind it,
+// as the leaves of a map do that were written together: then only the place of
+// the first is looked up. That each is the one that it is taken for says its
+// hash, wherever its bytes were found. What cannot be read in this way is left
+// to others, who say why.
+func (s *Store) readRun(ctx context.Context, ids []block.ID) (nodes [][]byte, err error) {
+	loc, found, err := s.index.Locate(ctx, ids[0])
+	if err != nil || !found {
+		return nil, err
+	}
+	off := loc.Offset
+	// As long as they are found twice as much is read the next time.
+	for size := blockmap.MaxNodeSize; len(nodes) < len(ids); size *= 2 {
+		part := make([]byte, min(size, (len(ids)-len(nodes))*blockmap.MaxNodeSize))
+		if s.medium.ReadAt(ctx, loc.Container, part, off) != nil {
+			return nodes, ctx.Err()
+		}
+		cut := cutNodes(part, ids[len(nodes):])
+		if len(cut) == 0 {
+			break
+		}
+		for _, node := range cut {
+			off += int64(len(node))
+		}
+		nodes = append(nodes, cut...)
+	}
+	return nodes, nil
+}
+
+// cutNodes gives those of the nodes, from the first on, that b begins with one
+// behind the other.
+func cutNodes(b []byte, ids []block.ID) (nodes [][]byte) {
+	for _, id := range ids {
+		n := blockmap.Length(b)
+		if n > len(b) || sha256.Sum256(b[:n]) != id {
+			break
+		}
+		nodes, b = append(nodes, b[:n:n]), b[n:]
+	}
+	return nodes
 }
 
 // nodeAt is readNode of a node that may be moved meanwhile.

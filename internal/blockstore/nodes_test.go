@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"os"
 	"runtime"
+	"slices"
+	"sync/atomic"
 	"testing"
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/blockstore/segment"
 )
 
 // Many map nodes, more than one query finds, come in the order asked for,
@@ -46,6 +50,112 @@ func TestManyNodesAtATime(t *testing.T) {
 		if _, err := r.ReadVerified(t.Context(), append(ids[:3:3], block.ID{1})); !errors.Is(err, blockstore.ErrNotFound) {
 			t.Errorf("%s: with one that is not there: got %v, want ErrNotFound", name, err)
 		}
+	}
+}
+
+// asked is the real index, and counts how often it is asked for nodes.
+type asked struct {
+	blockstore.Index
+	one, many atomic.Int32
+}
+
+func (x *asked) Locate(ctx context.Context, id block.ID) (blockstore.Location, bool, error) {
+	x.one.Add(1)
+	return x.Index.Locate(ctx, id)
+}
+
+func (x *asked) LocateNodes(ctx context.Context, ids []block.ID) (map[block.ID]blockstore.Location, error) {
+	x.many.Add(1)
+	return x.Index.LocateNodes(ctx, ids)
+}
+
+// leaf is an encoded leaf with so many entries.
+func leaf(seed uint64, entries int) blockstore.Node {
+	b := data(seed)[:24+32*entries]
+	clear(b[:24])
+	b[0], b[2] = 1, byte(entries)
+	return blockstore.Node{ID: sha256.Sum256(b), Data: b}
+}
+
+// Nodes that were written together are found with the first of them, whatever
+// lengths they have; and what lies where one is expected is taken for it by its
+// hash alone.
+func TestRunOfNodes(t *testing.T) {
+	f := newFixture(t)
+	const length = 64
+	var nodes []blockstore.Node
+	var ids []block.ID
+	for i := range 3 * length {
+		n := leaf(uint64(i), 1+i*7%64)
+		nodes, ids = append(nodes, n), append(ids, n.ID)
+	}
+	if err := f.Store.WriteNodes(t.Context(), nodes); err != nil {
+		t.Fatal(err)
+	}
+	var index *asked
+	read := func(ids []block.ID) ([][]byte, error) {
+		t.Helper()
+		m, err := segment.OpenReadOnly(f.FS, [16]byte{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		index = &asked{Index: f.Catalog}
+		return f.over(t, m, index).Store.ReadVerified(t.Context(), ids)
+	}
+	for _, c := range []struct {
+		name      string
+		ids       []block.ID
+		one, many int32
+	}{
+		{"a run", ids[:length], 1, 0},
+		{"two runs", slices.Concat(ids[40:60], ids[:20]), 2, 0},
+		{"a run and single ones", slices.Concat(ids[:20], []block.ID{ids[50], ids[40], ids[30]}), 2, 1},
+		{"no run", []block.ID{ids[9], ids[7], ids[5]}, 1, 1},
+		{"those at the end of the segment", ids[2*length:], -1, -1},
+	} {
+		got, err := read(c.ids)
+		if err != nil || len(got) != len(c.ids) {
+			t.Fatalf("%s: %d nodes, %v", c.name, len(got), err)
+		}
+		for i, id := range c.ids {
+			if sha256.Sum256(got[i]) != id {
+				t.Errorf("%s: node %d is another", c.name, i)
+			}
+		}
+		if c.one >= 0 && (index.one.Load() != c.one || index.many.Load() != c.many) {
+			t.Errorf("%s: one was looked up %d times, many %d times; want %d and %d", c.name, index.one.Load(), index.many.Load(), c.one, c.many)
+		}
+	}
+	if _, err := read(append(ids[:9:9], block.ID{1})); !errors.Is(err, blockstore.ErrNotFound) {
+		t.Errorf("with one that is not there: got %v, want ErrNotFound", err)
+	}
+
+	file, err := os.OpenFile(f.segments()[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for k, id := range ids[:length] {
+		// In the head, where its length is, and anywhere.
+		loc := f.locate(id)
+		at := loc.Offset + []int64{0, 2, int64(k) * 31 % int64(loc.Length)}[k%3]
+		flip := func() {
+			b := make([]byte, 1)
+			_, err := file.ReadAt(b, at)
+			b[0] ^= 1 << (k % 8)
+			if _, werr := file.WriteAt(b, at); errors.Join(err, werr) != nil {
+				t.Fatal(err, werr)
+			}
+		}
+		flip()
+		var damaged *blockstore.DamagedError
+		if _, err := read(ids[:length]); !errors.As(err, &damaged) || damaged.ID != id {
+			t.Errorf("a bit of node %d flipped: got %v, want a *DamagedError of it", k, err)
+		}
+		flip()
+	}
+	if _, err := read(ids); err != nil {
+		t.Errorf("in the end: %v", err)
 	}
 }
 
