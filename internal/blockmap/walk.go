@@ -75,9 +75,11 @@ const (
 // A batch is pairs of leaves that are read at once.
 type batch struct {
 	pairs []pair
-	nodes [][]byte      // of the ids that are not zero, in order
-	err   error         // why they could not be read, all of them
-	read  chan struct{} // closed once the two are set
+	// first and second are the nodes of the ids that are not zero, in order: of one
+	// map and then of the other, as each may lie in a row.
+	first, second [][]byte
+	err           error         // why they could not be read, all of them
+	read          chan struct{} // closed once they are set
 }
 
 // A pair is two nodes of one place, of which base is the first index below them.
@@ -169,13 +171,20 @@ func (b *batch) fill(ctx context.Context, r Verified) {
 	defer close(b.read)
 	ids := make([]block.ID, 0, 2*len(b.pairs))
 	for i := range b.pairs {
-		for _, id := range []*block.ID{&b.pairs[i].first, &b.pairs[i].second} {
-			if !id.IsZero() {
-				ids = append(ids, *id)
-			}
+		if id := b.pairs[i].first; !id.IsZero() {
+			ids = append(ids, id)
 		}
 	}
-	b.nodes, b.err = r.ReadVerified(ctx, ids)
+	firsts := len(ids)
+	for i := range b.pairs {
+		if id := b.pairs[i].second; !id.IsZero() {
+			ids = append(ids, id)
+		}
+	}
+	var nodes [][]byte
+	if nodes, b.err = r.ReadVerified(ctx, ids); b.err == nil {
+		b.first, b.second = nodes[:firsts], nodes[firsts:]
+	}
 }
 
 // compare compares the pairs of a batch: those that could not all be read one
@@ -185,21 +194,20 @@ func (d *differ) compare(b *batch) bool {
 	if b.err != nil {
 		return d.singly(b.pairs)
 	}
-	nodes := b.nodes
-	take := func(id *block.ID) (view, error) {
+	take := func(id *block.ID, nodes *[][]byte) (view, error) {
 		if id.IsZero() {
 			return view{}, nil
 		}
-		node := nodes[0]
-		nodes = nodes[1:]
+		node := (*nodes)[0]
+		*nodes = (*nodes)[1:]
 		return decode(*id, 0, node)
 	}
 	for i := range b.pairs {
-		first, err := take(&b.pairs[i].first)
+		first, err := take(&b.pairs[i].first, &b.first)
 		if err != nil {
 			return d.fail(err)
 		}
-		second, err := take(&b.pairs[i].second)
+		second, err := take(&b.pairs[i].second, &b.second)
 		if err != nil {
 			return d.fail(err)
 		}
