@@ -53,7 +53,7 @@ func (s *Store) markLost(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.log.ErrorContext(ctx, "segment is missing or cut: records of a segment are lost unless it is put back",
+		s.log.ErrorContext(ctx, "records of a segment that is missing or cut are lost unless it is put back",
 			"segment", int64(c), "size", short[c], "committed", length, "records", lost)
 	}
 	return nil
