@@ -294,6 +294,15 @@ func (h *hostile) dial() (*net.TCPConn, error) {
 	return c.(*net.TCPConn), nil
 }
 
+// begin opens a connection and gives the head of a sound write of a block, which
+// is not sent yet.
+func (h *hostile) begin() (head []byte, c *net.TCPConn, err error) {
+	if head, err = h.block("Content-Length: 524288"); err == nil {
+		c, err = h.dial()
+	}
+	return head, c, err
+}
+
 // send sends a request. A nil answer means that the connection was closed.
 func (h *hostile) send(request []byte) (*http.Response, error) {
 	c, err := h.dial()
@@ -360,11 +369,7 @@ var hostileKinds = []struct {
 		return err
 	}},
 	{"half a request", func(h *hostile, _ context.Context) error {
-		head, err := h.block("Content-Length: 524288")
-		if err != nil {
-			return err
-		}
-		c, err := h.dial()
+		head, c, err := h.begin()
 		if err != nil {
 			return err
 		}
@@ -390,11 +395,7 @@ var hostileKinds = []struct {
 		return err
 	}},
 	{"slow header", func(h *hostile, ctx context.Context) error {
-		head, err := h.block("Content-Length: 524288")
-		if err != nil {
-			return err
-		}
-		c, err := h.dial()
+		head, c, err := h.begin()
 		if err != nil {
 			return err
 		}
@@ -403,11 +404,7 @@ var hostileKinds = []struct {
 		return nil
 	}},
 	{"slow body", func(h *hostile, ctx context.Context) error {
-		head, err := h.block("Content-Length: 524288")
-		if err != nil {
-			return err
-		}
-		c, err := h.dial()
+		head, c, err := h.begin()
 		if err != nil {
 			return err
 		}
