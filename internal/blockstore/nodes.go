@@ -82,15 +82,18 @@ func (s *Store) readNodes(ctx context.Context, ids []block.ID, read func(block.I
 }
 
 // minRun is how many nodes have to lie behind each other for the place of the
-// next to be asked for by itself, and twice as many have to be left: a few that
-// are asked for together take less than as many that are not.
-const minRun = 4
+// next to be asked for by itself, and minLeft how many have to be left: a few
+// that are asked for together take less than as many that are not.
+const (
+	minRun  = 4
+	minLeft = 16
+)
 
 // readMissing reads map nodes that are not in memory. Where they are is asked
 // once for each run of them that lie behind each other, or once for all.
 func (s *Store) readMissing(ctx context.Context, ids []block.ID) ([][]byte, error) {
 	nodes := make([][]byte, 0, len(ids))
-	for len(ids)-len(nodes) >= 2*minRun {
+	for len(ids)-len(nodes) >= minLeft {
 		run, err := s.readRun(ctx, ids[len(nodes):])
 		if err != nil {
 			return nil, err

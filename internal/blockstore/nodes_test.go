@@ -110,8 +110,8 @@ func TestRunOfNodes(t *testing.T) {
 		{"a run", ids[:length], 1, 0},
 		{"two runs", slices.Concat(ids[40:60], ids[:20]), 2, 0},
 		{"a run and single ones", slices.Concat(ids[:20], []block.ID{ids[50], ids[40], ids[30]}), 1, 1},
-		{"no run", slices.Concat(ids[8:10], ids[6:8], ids[4:6], ids[2:4], ids[:2]), 1, 1},
-		{"few", ids[:7], 0, 1},
+		{"no run", slices.Concat(ids[15:18], ids[12:15], ids[9:12], ids[6:9], ids[3:6], ids[:3]), 1, 1},
+		{"few", ids[:15], 0, 1},
 		{"those at the end of the segment", ids[2*length:], -1, -1},
 	} {
 		got, err := read(c.ids)
