@@ -273,6 +273,41 @@ func FuzzNode(f *testing.F) {
 	})
 }
 
+// Whatever slots of a node two maps differ in, whether their nodes have the same
+// slots or not, these are found and no other.
+func TestDiffOfEverySlot(t *testing.T) {
+	for name, shift := range map[string]uint{"leaf": 0, "inner node": 6, "root": 20} {
+		for _, step := range []int{1, 3} {
+			slots := 128
+			if shift == 0 {
+				slots = 64
+			}
+			mem, base := newMemory(), make(model)
+			for s := 0; s < slots; s += step {
+				base[block.Index(s)<<shift] = blockID(uint64(s))
+			}
+			root := fold(t, mem, block.ID{}, base).Root
+			for s := range slots {
+				// One slot changes, and another far from it, and these are new where there
+				// was none.
+				writes := model{block.Index(s) << shift: blockID(1000)}
+				writes[block.Index((s*7+slots/2)%slots)<<shift] = blockID(2000)
+				child := fold(t, mem, root, writes).Root
+				got := make(model)
+				for c, err := range blockmap.Diff(t.Context(), mem, root, child, 0) {
+					if err != nil || c.First != base[c.Index] {
+						t.Fatalf("%s, slot %d: %+v, %v", name, s, c, err)
+					}
+					got[c.Index] = c.Second
+				}
+				if !maps.Equal(got, writes) {
+					t.Errorf("%s, every slot of %d, slot %d: got %d changes, want %d", name, step, s, len(got), len(writes))
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkWalk(b *testing.B) {
 	mem, base := newMemory(), make(model)
 	for i := range block.Index(100_000) {
@@ -288,4 +323,42 @@ func BenchmarkWalk(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(base))*float64(b.N)/b.Elapsed().Seconds(), "blocks/s")
+}
+
+// What the map's own work is on ten changes, all nodes in memory, in maps of ten
+// thousand and of ten million blocks.
+func BenchmarkDiff(b *testing.B) {
+	for _, blocks := range []int{10_000, 10_000_000} {
+		b.Run(fmt.Sprint(blocks), func(b *testing.B) {
+			mem := &verified{memory: newMemory()}
+			base := func(yield func(blockmap.Entry, error) bool) {
+				for i := range blocks {
+					if !yield(blockmap.Entry{Index: block.Index(i), ID: block.ID{1, byte(i), byte(i >> 8), byte(i >> 16)}}, nil) {
+						return
+					}
+				}
+			}
+			folded, err := blockmap.Fold(b.Context(), mem, mem, block.ID{}, base)
+			if err != nil {
+				b.Fatal(err)
+			}
+			changed := make(model)
+			for i := range 10 {
+				changed[block.Index(blocks/10*i)] = blockID(uint64(i))
+			}
+			child := fold(b, mem.memory, folded.Root, changed).Root
+			for b.Loop() {
+				n := 0
+				for _, err := range blockmap.Diff(b.Context(), mem, folded.Root, child, 0) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					n++
+				}
+				if n != len(changed) {
+					b.Fatalf("%d changes", n)
+				}
+			}
+		})
+	}
 }

@@ -13,6 +13,7 @@
 package blockmap
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -163,6 +164,51 @@ func (v *view) next(other *view, s int) int {
 	return maxFanout
 }
 
+// differs is the first slot from s on in which the view and another are not the
+// same, maxFanout if there is none. Of two maps of which one was made from the
+// other most nodes have the same slots, and most of what is in them is the same:
+// that is compared many entries at a time.
+func (v *view) differs(other *view, s int) int {
+	if v.low != other.low || v.high != other.high {
+		for s = v.next(other, s); s < maxFanout && bytes.Equal(v.id(s), other.id(s)); {
+			s = v.next(other, s+1)
+		}
+		return s
+	}
+	const size, atOnce = len(block.ID{}), 8 * len(block.ID{})
+	k, end := v.before(s)*size, len(v.ids)
+	for k+atOnce <= end && bytes.Equal(v.ids[k:k+atOnce], other.ids[k:k+atOnce]) {
+		k += atOnce
+	}
+	for k < end && bytes.Equal(v.ids[k:k+size], other.ids[k:k+size]) {
+		k += size
+	}
+	if k == end {
+		return maxFanout
+	}
+	return v.slot(k / size)
+}
+
+// before is how many slots below s are set.
+func (v *view) before(s int) int {
+	if s < 64 {
+		return bits.OnesCount64(v.low & (1<<s - 1))
+	}
+	return bits.OnesCount64(v.low) + bits.OnesCount64(v.high&(1<<(s-64)-1))
+}
+
+// slot is the one that is set with so many set below it.
+func (v *view) slot(before int) int {
+	word, base := v.low, 0
+	if n := bits.OnesCount64(v.low); before >= n {
+		word, base, before = v.high, 64, before-n
+	}
+	for range before {
+		word &= word - 1
+	}
+	return base + bits.TrailingZeros64(word)
+}
+
 // decode gives the node with the id, which must be of the level, from its bytes,
 // which have its hash. It checks everything else that encode guarantees, so that
 // damage never passes for a map.
@@ -192,7 +238,7 @@ func decode(id block.ID, level int, b []byte) (view, error) {
 	}
 	v := view{low, high, b[headerSize:]}
 	for k := 0; k < len(v.ids); k += len(block.ID{}) {
-		if block.ID(v.ids[k:]).IsZero() {
+		if binary.LittleEndian.Uint64(v.ids[k:]) == 0 && block.ID(v.ids[k:]).IsZero() {
 			return corrupt("entry %d holds no id", k/len(block.ID{}))
 		}
 	}

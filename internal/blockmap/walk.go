@@ -1,7 +1,6 @@
 package blockmap
 
 import (
-	"bytes"
 	"context"
 	"iter"
 	"slices"
@@ -95,14 +94,13 @@ func (d *differ) walk(p pair, level int) bool {
 		return d.flush() && d.fail(err)
 	}
 	var leaves []pair
-	for s := a.next(&b, 0); s < maxFanout; s = a.next(&b, s+1) {
-		first, second := a.id(s), b.id(s)
+	for s := a.differs(&b, 0); s < maxFanout; s = a.differs(&b, s+1) {
 		below := pair{base: p.base + block.Index(s)<<shift(level)}
-		if bytes.Equal(first, second) || below.base+1<<shift(level)-1 < d.from {
+		if below.base+1<<shift(level)-1 < d.from {
 			continue
 		}
-		copy(below.first[:], first)
-		copy(below.second[:], second)
+		copy(below.first[:], a.id(s))
+		copy(below.second[:], b.id(s))
 		if level > 1 {
 			if !d.walk(below, level-1) {
 				return false
@@ -233,14 +231,13 @@ func (d *differ) singly(pairs []pair) bool {
 
 // leaf gives what differs between two leaves.
 func (d *differ) leaf(base block.Index, a, b *view) bool {
-	for s := a.next(b, 0); s < maxFanout; s = a.next(b, s+1) {
-		first, second := a.id(s), b.id(s)
+	for s := a.differs(b, 0); s < maxFanout; s = a.differs(b, s+1) {
 		c := Change{Index: base + block.Index(s)}
-		if c.Index < d.from || bytes.Equal(first, second) {
+		if c.Index < d.from {
 			continue
 		}
-		copy(c.First[:], first)
-		copy(c.Second[:], second)
+		copy(c.First[:], a.id(s))
+		copy(c.Second[:], b.id(s))
 		if !d.yield(c, nil) {
 			return false
 		}
