@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shale/internal/block"
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -78,7 +79,7 @@ func (n *node) open(ctx context.Context, wrap func(vfs.FS, blockstore.Index) (vf
 	if err != nil {
 		return err
 	}
-	n.store = blockstore.New(blockstore.Options{Medium: n.medium, Index: index})
+	n.store = blockstore.New(blockstore.Options{Medium: n.medium, Index: index, NodeLength: blockmap.Length})
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: ring, Tokens: token.New(tokenKey), Now: time.Now,
 		Scratch: vfs.Dir(n.dir.Path()),

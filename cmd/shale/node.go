@@ -14,6 +14,7 @@ import (
 
 	"shale/internal/backup"
 	"shale/internal/bearer"
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -181,7 +182,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	if n.ring, err = keyring.Open(o.disk.Folder(dir.Domains()), n.keys, o.log); err != nil {
 		return errors.Join(err, medium.Close())
 	}
-	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log})
+	n.store = blockstore.New(blockstore.Options{Medium: medium, Index: n.catalog, Logger: o.log, NodeLength: blockmap.Length})
 	n.quotas = quota.New(o.quotas, n.clock.now)
 	n.service = snapshot.New(snapshot.Options{
 		Catalog: n.catalog, Store: n.store, Keyring: n.ring, Tokens: token.New(tokenKey), Now: n.clock.now, Logger: o.log,

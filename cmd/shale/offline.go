@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -89,7 +90,7 @@ func (f *folder) openStore(ctx context.Context) (*blockstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return blockstore.New(blockstore.Options{Medium: medium, Index: f.catalog}), nil
+	return blockstore.New(blockstore.Options{Medium: medium, Index: f.catalog, NodeLength: blockmap.Length}), nil
 }
 
 // openKeys makes the keys of encryption domains available that can be had here:

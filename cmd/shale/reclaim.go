@@ -9,6 +9,7 @@ import (
 
 	"shale/internal/backup"
 	"shale/internal/block"
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/catalog"
 	"shale/internal/datadir"
@@ -101,7 +102,7 @@ func (c *reclaimCmd) Run(ctx context.Context, std streams) (failed error) {
 // survey finds out what could be freed. A server may have the folder: what it
 // stores in the catalog is only read.
 func (f *folder) survey(ctx context.Context, o reclaim.Options, result *reclaimResult) error {
-	store := blockstore.New(blockstore.Options{Medium: f.medium, Index: readIndex{f.catalog}})
+	store := blockstore.New(blockstore.Options{Medium: f.medium, Index: readIndex{f.catalog}, NodeLength: blockmap.Length})
 	f.medium = nil // the store closes it
 	o.Store = store
 	report, err := reclaim.New(o).Survey(ctx)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"shale/internal/block"
-	"shale/internal/blockmap"
 )
 
 // A keptNode is a map node in memory, with its checksum: that of its hash, which
@@ -89,11 +88,17 @@ const (
 	minLeft = 16
 )
 
+// What is read of a run at first, longer than any node, and at most, in bytes.
+const (
+	firstPart = 8 << 10
+	maxPart   = 256 << 10
+)
+
 // readMissing reads map nodes that are not in memory. Where they are is asked
 // once for each run of them that lie behind each other, or once for all.
 func (s *Store) readMissing(ctx context.Context, ids []block.ID) ([][]byte, error) {
 	nodes := make([][]byte, 0, len(ids))
-	for len(ids)-len(nodes) >= minLeft {
+	for s.nodeLength != nil && len(ids)-len(nodes) >= minLeft {
 		run, err := s.readRun(ctx, ids[len(nodes):])
 		if err != nil {
 			return nil, err
@@ -135,12 +140,12 @@ func (s *Store) readRun(ctx context.Context, ids []block.ID) (nodes [][]byte, er
 	}
 	off := loc.Offset
 	// As long as they are found twice as much is read the next time.
-	for size := blockmap.MaxNodeSize; len(nodes) < len(ids); size *= 2 {
-		part := make([]byte, min(size, (len(ids)-len(nodes))*blockmap.MaxNodeSize))
+	for size := firstPart; len(nodes) < len(ids); size = min(2*size, maxPart) {
+		part := make([]byte, size)
 		if s.medium.ReadAt(ctx, loc.Container, part, off) != nil {
 			return nodes, ctx.Err()
 		}
-		cut := cutNodes(part, ids[len(nodes):])
+		cut := s.cutNodes(part, ids[len(nodes):])
 		if len(cut) == 0 {
 			break
 		}
@@ -154,9 +159,9 @@ func (s *Store) readRun(ctx context.Context, ids []block.ID) (nodes [][]byte, er
 
 // cutNodes gives those of the nodes, from the first on, that b begins with one
 // behind the other.
-func cutNodes(b []byte, ids []block.ID) (nodes [][]byte) {
+func (s *Store) cutNodes(b []byte, ids []block.ID) (nodes [][]byte) {
 	for _, id := range ids {
-		n := blockmap.Length(b)
+		n := s.nodeLength(b)
 		if n > len(b) || sha256.Sum256(b[:n]) != id {
 			break
 		}

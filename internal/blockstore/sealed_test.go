@@ -12,6 +12,7 @@ import (
 	"github.com/minio/crc64nvme"
 
 	"shale/internal/block"
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/domain"
 )
@@ -199,7 +200,7 @@ func TestTamperedIndex(t *testing.T) {
 // over is the fixture with a store of its own.
 func (f *fixture) over(t testing.TB, m blockstore.Medium, x blockstore.Index) *fixture {
 	env := *f.Env
-	env.Store = blockstore.New(blockstore.Options{Medium: m, Index: x})
+	env.Store = blockstore.New(blockstore.Options{Medium: m, Index: x, NodeLength: blockmap.Length})
 	t.Cleanup(func() { _ = env.Store.Close() })
 	return &fixture{Env: &env, TB: t, key: f.key}
 }

@@ -61,6 +61,10 @@ type Options struct {
 	Medium Medium
 	Index  Index
 	Logger *slog.Logger // nil discards
+	// NodeLength gives the length of the encoded map node that b begins with, as
+	// far as it tells, with which nodes that lie behind each other are found with
+	// the first of them. With nil each is looked up.
+	NodeLength func(b []byte) int
 }
 
 // A Store is the engine. Make one with New.
@@ -72,7 +76,8 @@ type Store struct {
 	// there is checked, and a hit on it is when it is committed.
 	located *otter.Cache[block.ID, Location]
 	// nodes keeps map nodes that have been verified; they never change.
-	nodes *otter.Cache[block.ID, keptNode]
+	nodes      *otter.Cache[block.ID, keptNode]
+	nodeLength func([]byte) int
 
 	// findLost begins FindLost, and lostFound is closed at its end.
 	findLost  sync.Once
@@ -129,7 +134,7 @@ func New(o Options) *Store {
 		nodes: otter.Must(&otter.Options[block.ID, keptNode]{
 			MaximumWeight: maxNodes, Weigher: func(_ block.ID, node keptNode) uint32 { return uint32(nodeOverhead + len(node.data)) },
 		}),
-		medium: o.Medium, index: o.Index, log: o.Logger,
+		medium: o.Medium, index: o.Index, log: o.Logger, nodeLength: o.NodeLength,
 		queue: make(chan *job, queueLength), commits: make(chan *batch, 1), lostFound: make(chan struct{}),
 	}
 	if s.log == nil {

@@ -204,8 +204,12 @@ func TestRegionsBut(t *testing.T) {
 		l := newLimited(t, place)
 		var last snapshot.Snapshot
 		for _, of := range []struct{ account, region string }{
-			{account, "us-east-1"}, {account, "eu-west-1"}, {account, "eu-west-1"},
-			{"444455556666", "eu-west-1"}, {"444455556666", "ap-south-1"}, {account, "sa-east-1"},
+			{account, "us-east-1"},
+			{account, "eu-west-1"},
+			{account, "eu-west-1"},
+			{"444455556666", "eu-west-1"},
+			{"444455556666", "ap-south-1"},
+			{account, "sa-east-1"},
 		} {
 			var err error
 			if last, err = l.catalog.Create(t.Context(), snapshot.NewSnapshot{Snapshot: l.next(of.account, of.region)}); err != nil {

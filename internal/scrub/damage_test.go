@@ -301,7 +301,7 @@ func (img *image) start(dir string, maxSize int64) (_ *started, err error) {
 	if s.ring, err = keyring.Open(vfs.Dir(filepath.Join(dir, "keys")), img.KMS, nil); err != nil {
 		return nil, errors.Join(err, s.medium.Close())
 	}
-	s.store = blockstore.New(blockstore.Options{Medium: s.medium, Index: s.catalog})
+	s.store = blockstore.New(blockstore.Options{Medium: s.medium, Index: s.catalog, NodeLength: blockmap.Length})
 	s.key = ownersKeys(s.ring)
 	s.service = snapshot.New(snapshot.Options{Catalog: s.catalog, Store: s.store, Keyring: s.ring, Tokens: s.tokens, Now: img.Clock.Now})
 	return s, nil

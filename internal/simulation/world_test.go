@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -118,7 +119,7 @@ func (w *world) boot() error {
 	}); err != nil {
 		return errors.Join(err, n.catalog.Close())
 	}
-	n.store = blockstore.New(blockstore.Options{Medium: stopMedium{n.medium, w.s}, Index: stops{n.catalog, w.s}})
+	n.store = blockstore.New(blockstore.Options{Medium: stopMedium{n.medium, w.s}, Index: stops{n.catalog, w.s}, NodeLength: blockmap.Length})
 	if n.keyring, err = keyring.Open(w.disk.Folder("keys"), w.kms, nil); err != nil {
 		return err
 	}

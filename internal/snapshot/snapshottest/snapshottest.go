@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
 	"shale/internal/catalog"
@@ -149,7 +150,7 @@ func (e *Env) start(t testing.TB) {
 	if e.Medium, err = segment.Open(segment.Options{FS: e.FS, Last: last, Committed: committed, MaxSize: e.SegmentSize}); err != nil {
 		t.Fatal(err)
 	}
-	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog})
+	e.Store = blockstore.New(blockstore.Options{Medium: e.Medium, Index: e.Catalog, NodeLength: blockmap.Length})
 	var provider kms.Provider = e.KMS
 	if e.Provider != nil {
 		provider = e.Provider
