@@ -20,7 +20,7 @@ func TestDamage(t *testing.T) {
 	want := make(map[int][]byte)
 	var image []byte
 	for i := range 4 {
-		want[i] = (&job{number: 1}).content(8*i+2, 1)
+		want[i] = (&job{number: 1}).content(8*i+3, 1)
 		image = append(image, want[i]...)
 	}
 	path := filepath.Join(t.TempDir(), "image")

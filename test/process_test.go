@@ -105,7 +105,7 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	random := func(index int) []byte { return (&job{number: 1}).content(8*index+2, 1) }
+	random := func(index int) []byte { return (&job{number: 1}).content(8*index+3, 1) }
 	written := 0
 	for ; written < 200; written++ {
 		if err = putBlock(t.Context(), u.ebs, *started.SnapshotId, written, random(written)); err != nil {
