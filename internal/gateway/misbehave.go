@@ -35,6 +35,12 @@ var errHangUp = errors.New("the connection was closed by a rule of /_test/behavi
 // the request. Who sent it is known by then, so a rule never lets anybody in.
 // Spec: test-controls, Behaviour.
 func (x *exchange) serve(d Door, c snapshot.Caller, signed *block.Digest) error {
+	if x.misbehaviour.rules.Load() == nil {
+		return d.Serve(x.w, x.r, c, signed)
+	}
+	// Once it is seen that a rule has struck, what ends its wait does so, however
+	// far the exchange has come.
+	stopped := x.misbehaviour.signals().stopped
 	rules := x.misbehaviour.rules.Load()
 	if rules == nil {
 		return d.Serve(x.w, x.r, c, signed)
@@ -56,23 +62,23 @@ func (x *exchange) serve(d Door, c snapshot.Caller, signed *block.Digest) error 
 		return d.Serve(x.w, x.r, c, signed)
 	}
 	x.rule = strike.Number
-	return x.misbehave(d, c, signed, &strike.Effect)
+	return x.misbehave(d, c, signed, &strike.Effect, func(ms int64) { x.wait(now.Add(milliseconds(ms)), stopped) })
 }
 
-func (x *exchange) misbehave(d Door, c snapshot.Caller, signed *block.Digest, e *behaviour.Effect) error {
+func (x *exchange) misbehave(d Door, c snapshot.Caller, signed *block.Digest, e *behaviour.Effect, wait func(ms int64)) error {
 	switch {
 	case e.Error != "":
 		return x.named(d, e.Error)
 	case e.SilentMS > 0:
 		io.CopyN(io.Discard, x.r.Body, maxDrain) //nolint:errcheck // whatever comes, there is no answer
-		x.wait(milliseconds(e.SilentMS))
+		wait(e.SilentMS)
 		return errHangUp
 	case e.Cut == behaviour.CutRequest:
 		// What comes in one packet with its header cannot be cut visibly.
 		io.CopyN(io.Discard, x.r.Body, max(x.r.ContentLength, 0)/2) //nolint:errcheck // as above
 		return errHangUp
 	case e.DelayMS > 0:
-		x.wait(milliseconds(e.DelayMS))
+		wait(e.DelayMS)
 	case e.Cut == behaviour.CutResponse:
 		x.resetAtEnd()
 		x.w.cut = true
@@ -307,14 +313,11 @@ func invalidRules(err error) error {
 
 // wait lets the time pass by the server's clock. It ends when the client leaves,
 // with the rules, or with the server.
-func (x *exchange) wait(d time.Duration) {
-	m := &x.misbehaviour
-	begin, _ := x.o.TestControls.Clock()
-	stopped := m.signals().stopped
+func (x *exchange) wait(until time.Time, stopped <-chan struct{}) {
 	for {
-		moved := m.signals().moved
+		moved := x.misbehaviour.signals().moved
 		now, _ := x.o.TestControls.Clock()
-		left := d - now.Sub(begin)
+		left := until.Sub(now)
 		if left <= 0 {
 			return
 		}

@@ -242,6 +242,44 @@ func TestBehaviourResets(t *testing.T) {
 	}
 }
 
+// A silence that has begun ends when it is due, though the request is not whole
+// yet: whoever has seen that the rule struck may move the clock, or take the rule
+// back.
+func TestBehaviourSilenceEnds(t *testing.T) {
+	for name, end := range map[string]*http.Request{
+		"clock": request("POST", "/_test/clock", `{"advance_seconds": 600}`),
+		"rules": request("DELETE", "/_test/behaviour", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newMisbehaving(t)
+			f.rules(t, `{"operation": "*", "effect": {"silent_ms": 600000}}`)
+			c, err := net.Dial("tcp", f.listen(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, "PUT /snapshots/snap-0/blocks/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 524288\r\n\r\nbegun"); err != nil {
+				t.Fatal(err)
+			}
+			for f.struck(t) == "[0]" {
+				time.Sleep(time.Millisecond)
+			}
+			if w := f.do(end); w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			if _, err := c.Write(make([]byte, 524288-len("begun"))); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(c); len(got) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %q, %v, want a closed connection", got, err)
+			}
+		})
+	}
+}
+
 // What the service has to bring about reaches it with the caller.
 func TestBehaviourWhims(t *testing.T) {
 	f := newMisbehaving(t)
