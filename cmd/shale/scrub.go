@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockmap"
+	"shale/internal/blockstore"
 	"shale/internal/datadir"
 	"shale/internal/scrub"
 )
@@ -104,7 +106,8 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 		}
 	}
 	keyless := f.openKeys(c.RootKeyFile)
-	if err := f.markLost(ctx); err != nil {
+	// The findings tell of it.
+	if err := blockstore.MarkLost(ctx, f.medium, f.catalog, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	result := scrubResult{}
@@ -176,25 +179,6 @@ func (f *folder) walk(ctx context.Context, o scrub.Options, std streams) (*scrub
 	w := scrub.New(o)
 	err = w.All(ctx)
 	return &w.Report, err
-}
-
-// markLost marks the records of segments that are gone or too short, as a store
-// does when it is opened for writing.
-func (f *folder) markLost(ctx context.Context) error {
-	containers, err := f.catalog.Containers(ctx)
-	if err != nil {
-		return err
-	}
-	short, err := f.medium.Short(ctx, containers)
-	if err != nil {
-		return err
-	}
-	for id, length := range short {
-		if _, err := f.catalog.MarkLost(ctx, id, length); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // openOther opens the store to heal from.

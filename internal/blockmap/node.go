@@ -135,16 +135,14 @@ type view struct {
 
 // id gives the id in a slot, nil if it is not set.
 func (v *view) id(s int) []byte {
-	bit, before := uint64(1)<<(s%64), 0
 	word := v.low
 	if s >= 64 {
-		word, before = v.high, bits.OnesCount64(v.low)
+		word = v.high
 	}
-	if word&bit == 0 {
+	if word>>(s%64)&1 == 0 {
 		return nil
 	}
-	before += bits.OnesCount64(word & (bit - 1))
-	return v.ids[before*len(block.ID{}):][:len(block.ID{})]
+	return v.ids[v.before(s)*len(block.ID{}):][:len(block.ID{})]
 }
 
 // next is the first slot from s on that is set in the view or in another,

@@ -3,6 +3,7 @@ package blockstore
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 )
@@ -19,7 +20,7 @@ func (s *Store) FindLost(ctx context.Context) error {
 		s.done.Go(func() {
 			defer close(s.lostFound)
 			ctx := context.Background() // whoever comes later waits for it, too
-			if err := s.markLost(ctx); err != nil {
+			if err := MarkLost(ctx, s.medium, s.index, s.log); err != nil {
 				_ = s.stop(ctx, fmt.Errorf("look for what segments have lost: %w", err))
 			}
 		})
@@ -32,16 +33,17 @@ func (s *Store) FindLost(ctx context.Context) error {
 	}
 }
 
-func (s *Store) markLost(ctx context.Context) error {
-	committed, err := s.index.Containers(ctx)
+// MarkLost is what FindLost does, for who has no Store.
+func MarkLost(ctx context.Context, m Medium, x Index, log *slog.Logger) error {
+	committed, err := x.Containers(ctx)
 	if err != nil {
 		return err
 	}
-	short, err := s.medium.Short(ctx, committed)
+	short, err := m.Short(ctx, committed)
 	if err != nil || len(short) == 0 {
 		return err
 	}
-	if committed, err = s.index.Containers(ctx); err != nil { // one may have been dropped meanwhile
+	if committed, err = x.Containers(ctx); err != nil { // one may have been dropped meanwhile
 		return err
 	}
 	for _, c := range slices.Sorted(maps.Keys(short)) {
@@ -49,11 +51,11 @@ func (s *Store) markLost(ctx context.Context) error {
 		if !there {
 			continue
 		}
-		lost, err := s.index.MarkLost(ctx, c, short[c])
+		lost, err := x.MarkLost(ctx, c, short[c])
 		if err != nil {
 			return err
 		}
-		s.log.ErrorContext(ctx, "records of a segment that is missing or cut are lost unless it is put back",
+		log.ErrorContext(ctx, "records of a segment that is missing or cut are lost unless it is put back",
 			"segment", int64(c), "size", short[c], "committed", length, "records", lost)
 	}
 	return nil
