@@ -14,7 +14,7 @@ type batch struct {
 	// upTo is Store.appended with this batch.
 	upTo int64
 	// reached is closed when all batches before this one, which has no jobs,
-	// have been dealt with.
+	// have been dealt with, and what they appended is recorded if there is room.
 	reached chan struct{}
 }
 
@@ -144,8 +144,7 @@ func (s *Store) append(ctx context.Context, b *batch) {
 		// The index has no room to record what was appended. Nothing more is
 		// until it has: this batch only asks it to.
 		b.err = ErrFull
-		b.commit = Commit{Container: s.end.Container, Committed: s.end.Offset}
-		b.upTo = s.appended
+		b.coverAppended(s)
 		return
 	}
 	frame := Frame{Entries: make([]Entry, len(records))}
@@ -188,10 +187,17 @@ func (s *Store) append(ctx context.Context, b *batch) {
 	}
 }
 
+// coverAppended has the batch record how far the container has been appended to,
+// and nothing else. It is for the append stage.
+func (b *batch) coverAppended(s *Store) {
+	b.commit, b.upTo = Commit{Container: s.end.Container, Committed: s.end.Offset}, s.appended
+}
+
 // rotate begins another container, once the index knows the one before: a start
 // takes one that it does not know for what a crash has left, and no more.
 func (s *Store) rotate(ctx context.Context, b *batch) {
 	before := &batch{reached: make(chan struct{})}
+	before.coverAppended(s)
 	s.commits <- before
 	<-before.reached
 	if b.err = s.Err(); b.err != nil {
@@ -254,6 +260,7 @@ func (s *Store) commitBatches() {
 	ctx := context.Background()
 	for b := range s.commits {
 		if b.reached != nil {
+			s.recordAppended(ctx, b) //nolint:errcheck // the store has stopped then, which rotate sees
 			close(b.reached)
 			continue
 		}
@@ -271,6 +278,23 @@ func (s *Store) record(ctx context.Context, c *Commit) ([]error, error) {
 		err = s.stop(ctx, err)
 	}
 	return verdicts, err
+}
+
+// recordAppended records how far the container has been appended to, after
+// commits that failed. An error is one that has stopped the store; without room
+// it is left to a later batch.
+func (s *Store) recordAppended(ctx context.Context, b *batch) error {
+	if b.upTo <= s.committed.Load() || s.Err() != nil {
+		return nil
+	}
+	_, err := s.record(ctx, &b.commit)
+	if err == nil {
+		s.committed.Store(b.upTo)
+	}
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrRolledBack) {
+		return nil
+	}
+	return err
 }
 
 // recordSingly commits the refs one by one, so that what is wrong with one, a
@@ -308,11 +332,9 @@ func (s *Store) keep(stored []Stored) {
 func (s *Store) commitBatch(ctx context.Context, b *batch) {
 	var verdicts []error
 	err := b.err
-	if err != nil && b.upTo > 0 && s.Err() == nil {
-		if _, probe := s.index.Commit(ctx, &b.commit); probe == nil {
-			s.committed.Store(b.upTo)
-		} else if !errors.Is(probe, ErrFull) && !errors.Is(probe, ErrRolledBack) {
-			err = s.stop(ctx, probe)
+	if err != nil {
+		if stopped := s.recordAppended(ctx, b); stopped != nil {
+			err = stopped
 		}
 	}
 	if err == nil {

@@ -519,6 +519,26 @@ func TestRolledBackCommit(t *testing.T) {
 	}
 }
 
+// What was appended and could not be recorded keeps nobody from beginning another
+// container: a store that is never written to again could not shrink.
+func TestRotateBehindRolledBackCommit(t *testing.T) {
+	f := newFixture(t)
+	bad := data(3)
+	index := &refusing{f.Catalog, sha256.Sum256(bad)}
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: index})
+	t.Cleanup(func() { _ = store.Close() })
+	err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Digest: sha256.Sum256(bad), Data: bad})
+	if !errors.Is(err, blockstore.ErrRolledBack) {
+		t.Fatalf("got %v, want ErrRolledBack", err)
+	}
+	if err := store.Rotate(t.Context()); err != nil {
+		t.Errorf("Rotate: %v", err)
+	}
+	if containers, err := f.Catalog.Containers(t.Context()); err != nil || len(containers) != 2 || containers[1] < block.Size {
+		t.Errorf("there are %v, %v; want one that holds the block and a new one", containers, err)
+	}
+}
+
 func medium(t *testing.T) blockstore.Medium {
 	t.Helper()
 	m, err := segment.Open(segment.Options{FS: vfs.Dir(t.TempDir())})
