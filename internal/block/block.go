@@ -33,7 +33,11 @@ type Index uint32
 type Digest [sha256.Size]byte
 
 // Base64 returns the wire form of d: standard alphabet, padded, 44 characters.
-func (d Digest) Base64() string { return base64.StdEncoding.EncodeToString(d[:]) }
+func (d Digest) Base64() string {
+	var text [44]byte // base64.StdEncoding.EncodedLen(len(d))
+	base64.StdEncoding.Encode(text[:], d[:])
+	return string(text[:])
+}
 
 // ZeroDigest is the digest of a block of zeros.
 var ZeroDigest = Digest(sha256.Sum256(make([]byte, Size)))

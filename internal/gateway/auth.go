@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"slices"
 
@@ -71,11 +72,15 @@ func (x *exchange) known(who *policy.Principal, region string) snapshot.Caller {
 		x.caller = who.Account
 	}
 	x.asked.by(who, region)
-	peer, _ := netip.ParseAddrPort(x.r.RemoteAddr)
+	peer := x.w.wire.from()
+	if !peer.IsValid() {
+		remote, _ := netip.ParseAddrPort(x.r.RemoteAddr)
+		peer = remote.Addr().Unmap()
+	}
 	return snapshot.Caller{Account: who.Account, Region: region, By: &policy.Subject{
 		Principal: who,
 		Environment: policy.Environment{
-			Time: x.o.Clock(), SourceIP: peer.Addr().Unmap().WithZone(""), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: region,
+			Time: x.o.Clock(), SourceIP: peer.WithZone(""), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: region,
 		},
 	}}
 }
@@ -101,6 +106,10 @@ func (x *exchange) payload(s *sigv4.Signature, put bool) (hash string, digest *b
 	b, err := readAll(x.r)
 	if err != nil {
 		return "", nil, err
+	}
+	if len(b) == 0 && claimed == nil {
+		x.r.Body = http.NoBody
+		return sigv4.EmptyPayload, nil, nil
 	}
 	x.inMemory, x.r.Body = b, io.NopCloser(bytes.NewReader(b))
 	sum := sha256.Sum256(b)
@@ -167,12 +176,18 @@ type scope struct{ secret, date, region, service string }
 const maxSigningKeys = 1000
 
 // signingKey gives the key of the signature's scope, derived once.
-func (g *Gateway) signingKey(s *sigv4.Signature, secret string) sigv4.SigningKey {
-	of := scope{secret, s.Date, s.Region, s.Service}
-	key, found := g.signing.GetIfPresent(of)
+func (x *exchange) signingKey(s *sigv4.Signature, secret string) *sigv4.SigningKey {
+	of, c := scope{secret, s.Date, s.Region, s.Service}, x.w.wire
+	if c != nil && c.signedIn == of {
+		return c.signedFor
+	}
+	key, found := x.signing.GetIfPresent(of)
 	if !found {
 		key = s.SigningKey(secret)
-		g.signing.Set(of, key)
+		x.signing.Set(of, key)
+	}
+	if c != nil {
+		c.signedIn, c.signedFor = of, key
 	}
 	return key
 }

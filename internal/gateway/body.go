@@ -121,8 +121,11 @@ func (b *body) ended() bool { return errors.Is(b.err, io.EOF) || errors.Is(b.err
 // see linger. One that still waits for its 100 Continue has sent nothing, and
 // is not asked to. Spec: ebs-direct §4.
 func (b *body) drain() bool {
+	if b.err != nil {
+		return b.ended()
+	}
 	b.pause = min(b.stall, patience)
-	if b.err == nil && b.awaited && !b.started {
+	if b.awaited && !b.started {
 		b.deadline(time.Now().Add(b.pause)) // for net/http, as in Read
 		return b.ended()
 	}

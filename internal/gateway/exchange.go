@@ -54,22 +54,29 @@ type refuser interface {
 // newExchange wraps w and r. The copy of r matters: net/http looks at the body
 // of its own, to know what is left of it on the connection.
 func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{Gateway: g, start: time.Now(), id: newRequestID(), door: g.o.Plain, op: opUnknown}
+	all := &struct { // what lives as long is allocated together
+		exchange
+		request  http.Request
+		body     body
+		long     longBody
+		response response
+	}{request: *r}
+	x := &all.exchange
+	x.Gateway, x.start, x.id, x.door, x.op = g, time.Now(), newRequestID(), g.o.Plain, opUnknown
 	w.Header().Set(requestIDHeader, x.id)
 	rc := http.NewResponseController(w)
-	copied := *r
-	x.r = &copied
+	x.r, x.body, x.long, x.w = &all.request, &all.body, &all.long, &all.response
 	x.beginAudit()
 	wire, _ := r.Context().Value(connKey{}).(*conn)
-	x.body = &body{inner: r.Body, conn: rc, wire: wire, stall: g.o.Stall, pause: g.o.Stall}
-	x.long = &longBody{body: x.body, ctx: r.Context(), room: g.longBodies}
+	*x.body = body{inner: r.Body, conn: rc, wire: wire, stall: g.o.Stall, pause: g.o.Stall}
+	*x.long = longBody{body: x.body, ctx: r.Context(), room: g.longBodies}
 	if r.Body == nil || r.Body == http.NoBody {
 		x.body.inner, x.body.err = http.NoBody, errNoBody
 	} else {
 		x.r.Body = x.long
 	}
 	x.body.awaited = expectsContinue(r)
-	x.w = &response{ResponseWriter: w, conn: rc, wire: wire, body: x.body}
+	*x.w = response{ResponseWriter: w, conn: rc, wire: wire, body: x.body, extended: x.start}
 	g.metrics.inFlight.Inc()
 	return x
 }
@@ -181,10 +188,10 @@ func (x *exchange) log(took time.Duration) {
 	case x.quiet, err == nil && perBlock[x.op]:
 		level = slog.LevelDebug
 	}
-	ctx := context.WithoutCancel(x.r.Context())
-	if !x.o.Logger.Enabled(ctx, level) {
+	if !x.o.Logger.Enabled(x.r.Context(), level) {
 		return
 	}
+	ctx := context.WithoutCancel(x.r.Context())
 	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs, slog.String("op", x.op))
 	if x.snapshot != "" {

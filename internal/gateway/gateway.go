@@ -117,7 +117,7 @@ type Gateway struct {
 	// What is longer than usual has to find room here.
 	longHeaders chan struct{}
 	longBodies  *seat.Room
-	signing     *otter.Cache[scope, sigv4.SigningKey]
+	signing     *otter.Cache[scope, *sigv4.SigningKey]
 
 	misbehaviour misbehaviour
 }
@@ -148,7 +148,7 @@ func New(o Options) *Gateway {
 	return &Gateway{
 		o: o, metrics: newMetrics(o.Registry), scrape: scrapeHandler(o.Registry),
 		longHeaders: make(chan struct{}, maxLongHeaders), longBodies: seat.NewRoom(maxLongBodies, longWait),
-		signing: otter.Must(&otter.Options[scope, sigv4.SigningKey]{MaximumSize: maxSigningKeys}),
+		signing: otter.Must(&otter.Options[scope, *sigv4.SigningKey]{MaximumSize: maxSigningKeys}),
 	}
 }
 

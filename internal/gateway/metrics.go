@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,21 @@ type metrics struct {
 	throttled *prometheus.CounterVec // operation
 	// inFlight is how many requests are being answered.
 	inFlight prometheus.Gauge
+
+	series sync.Map // of *series by outcome
+}
+
+// An outcome is what requests are told apart by.
+type outcome struct {
+	operation string
+	status    int
+}
+
+// series are what requests of one outcome are counted in: to find them by their
+// labels takes longer than to count.
+type series struct {
+	requests, received, sent prometheus.Counter
+	seconds                  prometheus.Observer
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,14 +73,29 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// of gives what requests of the outcome are counted in.
+func (m *metrics) of(o outcome) *series {
+	if s, found := m.series.Load(o); found {
+		return s.(*series)
+	}
+	status := strconv.Itoa(o.status)
+	s, _ := m.series.LoadOrStore(o, &series{
+		requests: m.requests.WithLabelValues(o.operation, status),
+		seconds:  m.seconds.WithLabelValues(o.operation, status),
+		received: m.received.WithLabelValues(o.operation),
+		sent:     m.sent.WithLabelValues(o.operation),
+	})
+	return s.(*series)
+}
+
 // observe counts a finished exchange.
 func (m *metrics) observe(x *exchange, took time.Duration) {
-	status := strconv.Itoa(x.w.status)
 	m.inFlight.Dec()
-	m.requests.WithLabelValues(x.op, status).Inc()
-	m.seconds.WithLabelValues(x.op, status).Observe(took.Seconds())
-	m.received.WithLabelValues(x.op).Add(float64(x.body.n))
-	m.sent.WithLabelValues(x.op).Add(float64(x.w.n))
+	s := m.of(outcome{x.op, x.w.status})
+	s.requests.Inc()
+	s.seconds.Observe(took.Seconds())
+	s.received.Add(float64(x.body.n))
+	s.sent.Add(float64(x.w.n))
 	if overQuota(x.err) {
 		m.throttled.WithLabelValues(x.op).Inc()
 	}

@@ -27,6 +27,7 @@ type response struct {
 	status int // 0 until the header was written
 	n      int64
 
+	extended    time.Time   // when the deadline of writes was last moved
 	interrupted atomic.Bool // see Interrupt
 
 	// cut ends the connection in the middle of the answer, corrupt flips a bit of
@@ -111,9 +112,16 @@ func (w *response) begin() {
 	w.extend()
 }
 
-// extend lets the client have writeStall for what is written next.
+// extend lets the client have writeStall for what is written next, give or take
+// a second: to move a deadline is not for free. net/http has set one for the
+// request, of the same length.
 func (w *response) extend() {
-	w.conn.SetWriteDeadline(time.Now().Add(writeStall))
+	now := time.Now()
+	if now.Sub(w.extended) < time.Second {
+		return
+	}
+	w.extended = now
+	w.conn.SetWriteDeadline(now.Add(writeStall))
 	if w.interrupted.Load() { // its deadline may just have been moved
 		w.Interrupt()
 	}

@@ -16,6 +16,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/rest"
 	"shale/internal/seat"
+	"shale/internal/sigv4"
 )
 
 // What net/http cannot read as a request never reaches a handler: it writes a
@@ -78,6 +79,11 @@ type conn struct {
 
 	address netip.Addr  // of the client
 	known   atomic.Bool // a body has passed on it in good time
+
+	// What the last signed request was signed with, for the one after it: one
+	// handler at a time has it.
+	signedIn  scope
+	signedFor *sigv4.SigningKey
 
 	// What follows belongs to the crowd.
 	inside bool

@@ -12,14 +12,14 @@ import (
 // PutBlock decodes a PutSnapshotBlock, all but SignedDigest and
 // ChecksumOptional. The body stays unread. Spec: ebs-direct §4.
 func (rt Route) PutBlock(r *http.Request) (snapshot.PutBlockRequest, error) {
-	h := reader{values: r.Header.Values}
+	h := reader{header: r.Header}
 	req := snapshot.PutBlockRequest{
 		SnapshotID: rt.SnapshotID,
 		Index:      h.int32("blockIndex", rt.BlockIndex),
-		DataLength: h.integer("dataLength", "x-amz-Data-Length"),
-		Checksum:   h.text("checksum", "x-amz-Checksum"),
-		Algorithm:  h.text("checksumAlgorithm", "x-amz-Checksum-Algorithm"),
-		Progress:   h.integer("progress", "x-amz-Progress"),
+		DataLength: h.integer("dataLength", "X-Amz-Data-Length"),
+		Checksum:   h.text("checksum", "X-Amz-Checksum"),
+		Algorithm:  h.text("checksumAlgorithm", "X-Amz-Checksum-Algorithm"),
+		Progress:   h.integer("progress", "X-Amz-Progress"),
 		Body:       r.Body,
 	}
 	return req, h.err
@@ -28,13 +28,13 @@ func (rt Route) PutBlock(r *http.Request) (snapshot.PutBlockRequest, error) {
 // Complete decodes a CompleteSnapshot. Note that the header of the count has
 // no inner hyphens. Spec: ebs-direct §5.
 func (rt Route) Complete(r *http.Request) (snapshot.CompleteRequest, error) {
-	h := reader{values: r.Header.Values}
+	h := reader{header: r.Header}
 	req := snapshot.CompleteRequest{
 		SnapshotID:        rt.SnapshotID,
-		ChangedBlocks:     h.integer("changedBlocksCount", "x-amz-ChangedBlocksCount"),
-		Checksum:          h.text("checksum", "x-amz-Checksum"),
-		Algorithm:         h.text("checksumAlgorithm", "x-amz-Checksum-Algorithm"),
-		AggregationMethod: h.text("checksumAggregationMethod", "x-amz-Checksum-Aggregation-Method"),
+		ChangedBlocks:     h.integer("changedBlocksCount", "X-Amz-Changedblockscount"),
+		Checksum:          h.text("checksum", "X-Amz-Checksum"),
+		Algorithm:         h.text("checksumAlgorithm", "X-Amz-Checksum-Algorithm"),
+		AggregationMethod: h.text("checksumAggregationMethod", "X-Amz-Checksum-Aggregation-Method"),
 	}
 	return req, h.err
 }
@@ -77,29 +77,37 @@ func (rt Route) GetBlock(r *http.Request) (snapshot.GetBlockRequest, error) {
 
 // A reader takes named values from headers or from a query string and keeps
 // the first error, so that a request is decoded in one expression. A field is
-// the member's name in lowerCamel spelling, a name that of its header or
-// parameter.
+// the member's name in lowerCamel spelling, a name that of its header, in
+// canonical form, or parameter.
 type reader struct {
-	values func(name string) []string
+	header http.Header
+	params []param
 	err    error
 }
 
-func queryReader(r *http.Request) *reader {
-	q, err := ParseQuery(r.URL.RawQuery)
-	return &reader{values: func(name string) []string { return q[name] }, err: err}
+func queryReader(r *http.Request) reader {
+	params, err := parseParams(r.URL.RawQuery)
+	return reader{params: params, err: err}
 }
 
 // text returns the value of name, nil if it is absent.
 func (d *reader) text(field, name string) *string {
-	switch v := d.values(name); len(v) {
-	case 0:
-		return nil
-	case 1:
-		return &v[0]
-	default:
+	var value *string
+	n := len(d.header[name])
+	if n > 0 {
+		value = &d.header[name][0]
+	}
+	for i := range d.params {
+		if p := &d.params[i]; p.name == name {
+			value = &p.value
+			n++
+		}
+	}
+	if n > 1 {
 		d.fail(&Error{Kind: Repeated, Field: field})
 		return nil
 	}
+	return value
 }
 
 // integer returns the 32-bit value of name, nil if it is absent.
@@ -128,10 +136,24 @@ func (d *reader) fail(err error) {
 	}
 }
 
+// A param is one parameter of a query string, decoded.
+type param struct{ name, value string }
+
 // ParseQuery splits a query string. Unlike net/url it takes a semicolon for a
 // letter like any other, which is what AWS's clients take it for.
 func ParseQuery(raw string) (url.Values, error) {
+	params, err := parseParams(raw)
+	if err != nil {
+		return nil, err
+	}
 	values := url.Values{}
+	for _, p := range params {
+		values.Add(p.name, p.value)
+	}
+	return values, nil
+}
+
+func parseParams(raw string) (params []param, err error) {
 	for pair := range strings.SplitSeq(raw, "&") {
 		if pair == "" {
 			continue
@@ -145,7 +167,7 @@ func ParseQuery(raw string) (url.Values, error) {
 		if err != nil {
 			return nil, &Error{Kind: BadQuery, Err: err}
 		}
-		values.Add(name, value)
+		params = append(params, param{name, value})
 	}
-	return values, nil
+	return params, nil
 }

@@ -110,20 +110,23 @@ var Plain = append(slices.Clone(AWS), Table{
 // taken as it was sent: nothing is cleaned, so a dot segment, an empty one or a
 // trailing slash makes it unknown.
 func (t Table) Match(r *http.Request) (Route, error) {
-	segments, ok := split(r.URL.EscapedPath())
+	var room [maxSegments]string // so that nothing is allocated for each block
+	segments, ok := split(room[:0], r.URL.EscapedPath())
 	if !ok {
 		return Route{}, &Error{Kind: UnknownPath, Value: r.URL.EscapedPath()}
 	}
+	for _, e := range t {
+		if e.method == r.Method {
+			if rt, ok := e.match(segments); ok {
+				return rt, nil
+			}
+		}
+	}
 	var allow []string
 	for _, e := range t {
-		rt, ok := e.match(segments)
-		if !ok {
-			continue
+		if _, ok := e.match(segments); ok {
+			allow = append(allow, e.method)
 		}
-		if e.method == r.Method {
-			return rt, nil
-		}
-		allow = append(allow, e.method)
 	}
 	if allow == nil {
 		return Route{}, &Error{Kind: UnknownPath, Value: r.URL.EscapedPath()}
@@ -154,22 +157,22 @@ func (e entry) match(segments []string) (Route, bool) {
 	return rt, pattern == ""
 }
 
-// split cuts an escaped path at its slashes and decodes each segment once. It
-// reports false for a path that cannot be any route's.
-func split(path string) ([]string, bool) {
+// maxSegments is how many the longest path has.
+const maxSegments = 4
+
+// split cuts an escaped path at its slashes, decodes each segment once and
+// appends them to segments. It reports false for a path that cannot be any
+// route's.
+func split(segments []string, path string) ([]string, bool) {
 	if !strings.HasPrefix(path, "/") {
 		return nil, false
 	}
-	segments := strings.Split(path[1:], "/")
-	if len(segments) > 4 {
-		return nil, false
-	}
-	for i, s := range segments {
+	for s := range strings.SplitSeq(path[1:], "/") {
 		s, err := url.PathUnescape(s)
-		if err != nil || s == "" || s == "." || s == ".." {
+		if err != nil || s == "" || s == "." || s == ".." || len(segments) == maxSegments {
 			return nil, false
 		}
-		segments[i] = s
+		segments = append(segments, s)
 	}
 	return segments, true
 }

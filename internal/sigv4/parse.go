@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func parseHeader(r *http.Request) (*Signature, error) {
 	if err := s.parseSignedHeaders(signedHeaders); err != nil {
 		return nil, err
 	}
-	if s.Time, err = headerTime(r); err != nil {
+	if err := s.parseTime(r); err != nil {
 		return nil, err
 	}
 	if s.SecurityToken, err = one(r, "X-Amz-Security-Token"); err != nil {
@@ -126,8 +127,8 @@ func parsePresigned(r *http.Request) (*Signature, error) {
 	if err := s.parseSignedHeaders(q["X-Amz-SignedHeaders"]); err != nil {
 		return nil, err
 	}
-	if s.Time, err = time.Parse(timeFormat, q["X-Amz-Date"]); err != nil {
-		return nil, errorf(Malformed, "X-Amz-Date must have the form %s", timeFormat)
+	if err := s.parseAmzDate(q["X-Amz-Date"]); err != nil {
+		return nil, err
 	}
 	seconds, err := strconv.ParseUint(q["X-Amz-Expires"], 10, 32)
 	if s.Expires = time.Duration(seconds) * time.Second; err != nil || seconds < 1 || s.Expires > MaxExpires {
@@ -193,26 +194,49 @@ func isHeaderName(v string) bool {
 	return v != ""
 }
 
-// headerTime reads X-Amz-Date or, without one, the Date header.
-func headerTime(r *http.Request) (time.Time, error) {
+// parseTime reads X-Amz-Date or, without one, the Date header.
+func (s *Signature) parseTime(r *http.Request) error {
 	v, err := one(r, "X-Amz-Date")
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if v != "" {
-		t, err := time.Parse(timeFormat, v)
-		if err != nil {
-			return time.Time{}, errorf(Malformed, "X-Amz-Date must have the form %s", timeFormat)
-		}
-		return t, nil
+		return s.parseAmzDate(v)
 	}
 	if v, err = one(r, "Date"); err != nil {
-		return time.Time{}, err
+		return err
 	}
-	if t, err := http.ParseTime(v); err == nil {
-		return t.UTC(), nil
+	t, err := http.ParseTime(v)
+	if err != nil {
+		return errorf(Malformed, "a signed request requires an X-Amz-Date or a Date header")
 	}
-	return time.Time{}, errorf(Malformed, "a signed request requires an X-Amz-Date or a Date header")
+	s.Time = t.UTC()
+	s.written = s.Time.Format(timeFormat)
+	return nil
+}
+
+// A parsedDate is an X-Amz-Date and what it means.
+type parsedDate struct {
+	text    string
+	time    time.Time
+	written string // in timeFormat
+}
+
+// lastDate is the one parsed last: within a second many requests have the same.
+var lastDate atomic.Pointer[parsedDate]
+
+func (s *Signature) parseAmzDate(v string) error {
+	d := lastDate.Load()
+	if d == nil || d.text != v {
+		t, err := time.Parse(timeFormat, v)
+		if err != nil {
+			return errorf(Malformed, "X-Amz-Date must have the form %s", timeFormat)
+		}
+		d = &parsedDate{v, t, t.Format(timeFormat)}
+		lastDate.Store(d)
+	}
+	s.Time, s.written = d.time, d.written
+	return nil
 }
 
 // one returns the value of a header that may come once; name is in canonical

@@ -67,6 +67,7 @@ type Signature struct {
 	// request has none.
 	PayloadHash string
 
+	written    string // Time in timeFormat
 	terminator string // the last part of the credential scope
 	signature  string // as sent
 }

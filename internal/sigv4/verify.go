@@ -5,22 +5,37 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"hash"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // A SigningKey is what a secret key becomes for one day, region and service.
-// Whoever has it can sign for that scope.
-type SigningKey [sha256.Size]byte
+// Whoever has it can sign for that scope. It is safe for concurrent use.
+type SigningKey struct {
+	// An HMAC that is used again has its key worked in already.
+	pool sync.Pool // of *signer
+}
+
+// A signer is what one signature is made with, one at a time.
+type signer struct {
+	mac hash.Hash // of the signing key
+	buf []byte
+}
 
 // SigningKey derives the key of s's scope from the secret. It costs four HMACs
 // and is the same for all requests of a scope.
-func (s *Signature) SigningKey(secret string) SigningKey {
+func (s *Signature) SigningKey(secret string) *SigningKey {
 	key := []byte("AWS4" + secret)
 	for _, part := range [...]string{s.Date, s.Region, s.Service, terminator} {
-		key = mac(key, []byte(part))
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(part))
+		key = h.Sum(nil)
 	}
-	return SigningKey(key)
+	return &SigningKey{pool: sync.Pool{New: func() any {
+		return &signer{hmac.New(sha256.New, key), make([]byte, 0, 1024)}
+	}}}
 }
 
 // Verify checks that whoever has the key of s's scope signed r, as it is, at a
@@ -29,7 +44,7 @@ func (s *Signature) SigningKey(secret string) SigningKey {
 // indeed the one hashed is the caller's to check. Every error is an *Error.
 //
 // Region and service are covered by the signature but not judged here.
-func (s *Signature) Verify(r *http.Request, key SigningKey, payloadHash string, now time.Time) error {
+func (s *Signature) Verify(r *http.Request, key *SigningKey, payloadHash string, now time.Time) error {
 	if !s.HasSigned("host") {
 		return errorf(Mismatch, "the host header must be among the signed headers")
 	}
@@ -39,31 +54,31 @@ func (s *Signature) Verify(r *http.Request, key SigningKey, payloadHash string, 
 	if s.terminator != terminator {
 		return errorf(Mismatch, "the credential scope must end in %s", terminator)
 	}
-	signed := s.Time.Format(timeFormat)
-	if s.Date != signed[:len(dateFormat)] {
+	if s.Date != s.written[:len(dateFormat)] {
 		return errorf(Mismatch, "the day of the credential scope is not the day on which the request was signed")
 	}
-	if err := s.fresh(now, signed); err != nil {
+	if err := s.fresh(now); err != nil {
 		return err
 	}
-	canonical, err := s.appendCanonical(make([]byte, 0, 1024), r, payloadHash)
+	by := key.pool.Get().(*signer)
+	defer key.pool.Put(by)
+	canonical, err := s.appendCanonical(by.buf[:0], r, payloadHash)
 	if err != nil {
 		return err
 	}
-	want := s.sign(key, signed, canonical)
+	want := s.sign(by.mac, canonical)
 	if subtle.ConstantTimeCompare(want, []byte(s.signature)) != 1 {
 		return &Error{Kind: Mismatch}
 	}
 	return nil
 }
 
-// fresh checks the time of signing against the clock. signed is that time as it
-// was written.
-func (s *Signature) fresh(now time.Time, signed string) error {
+// fresh checks the time of signing against the clock.
+func (s *Signature) fresh(now time.Time) error {
 	now = now.UTC()
 	if latest := now.Add(MaxSkew); s.Time.After(latest) {
 		return errorf(Expired, "Signature not yet current: %s is still later than %s (%s + 15 min.)",
-			signed, latest.Format(timeFormat), now.Format(timeFormat))
+			s.written, latest.Format(timeFormat), now.Format(timeFormat))
 	}
 	if s.Presigned {
 		if end := s.Time.Add(s.Expires); now.After(end) {
@@ -73,25 +88,22 @@ func (s *Signature) fresh(now time.Time, signed string) error {
 	}
 	if earliest := now.Add(-MaxSkew); s.Time.Before(earliest) {
 		return errorf(Expired, "Signature expired: %s is now earlier than %s (%s - 15 min.)",
-			signed, earliest.Format(timeFormat), now.Format(timeFormat))
+			s.written, earliest.Format(timeFormat), now.Format(timeFormat))
 	}
 	return nil
 }
 
-// sign returns the signature of a canonical request, in hex. It needs the request
-// no more: what is signed is written over it.
-func (s *Signature) sign(key SigningKey, signed string, canonical []byte) []byte {
-	hash := sha256.Sum256(canonical)
+// sign returns the signature of a canonical request, in hex, by a MAC that has the
+// signing key. It needs the request no more: what is signed is written over it.
+func (s *Signature) sign(mac hash.Hash, canonical []byte) []byte {
+	sum := sha256.Sum256(canonical)
 	b := canonical[:0]
-	for _, part := range [...]string{Algorithm, "\n", signed, "\n", s.Date, "/", s.Region, "/", s.Service, "/", terminator, "\n"} {
+	for _, part := range [...]string{Algorithm, "\n", s.written, "\n", s.Date, "/", s.Region, "/", s.Service, "/", terminator, "\n"} {
 		b = append(b, part...)
 	}
-	b = hex.AppendEncode(b, hash[:])
-	return hex.AppendEncode(nil, mac(key[:], b))
-}
-
-func mac(key, data []byte) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write(data)
-	return h.Sum(nil)
+	b = hex.AppendEncode(b, sum[:])
+	mac.Reset()
+	mac.Write(b)
+	b = mac.Sum(b[:0])
+	return hex.AppendEncode(b, b)[len(b):]
 }

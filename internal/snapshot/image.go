@@ -269,6 +269,9 @@ func (i *Image) readBlock(ctx context.Context, entry blockmap.Entry, buf []byte)
 // readBlock reads a block of the snapshot's into buf, opened and checked.
 func (s *Service) readBlock(ctx context.Context, snap *Snapshot, key *domain.Key, entry blockmap.Entry, buf []byte) (block.Digest, error) {
 	digest, err := s.store.Read(ctx, key, entry.ID, buf)
+	if err == nil {
+		return digest, nil
+	}
 	var damaged *blockstore.DamagedError
 	if errors.As(err, &damaged) || errors.Is(err, blockstore.ErrNotFound) {
 		return block.Digest{}, &Error{Code: Damaged, Snapshot: snap.ID, Index: entry.Index, Err: err}

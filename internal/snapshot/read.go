@@ -160,7 +160,7 @@ func (s *Service) ListChangedBlocks(ctx context.Context, c Caller, r ListChanged
 const tokenMade = "made"
 
 // GetBlock reads one block of a completed snapshot. Spec: ebs-direct §8.4.
-func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*BlockData, error) {
+func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (BlockData, error) {
 	var v violations
 	v.snapshotID("snapshotId", r.SnapshotID)
 	v.number("blockIndex", &r.Index, 0, 1<<31-1)
@@ -169,38 +169,38 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (*B
 	}
 	v.text("blockToken", r.Token, token.MaxLength, tokenPattern)
 	if err := v.err(); err != nil {
-		return nil, err
+		return BlockData{}, err
 	}
 	snap, err := s.readable(ctx, c, r.SnapshotID)
 	if err != nil {
-		return nil, s.storeError(err)
+		return BlockData{}, s.storeError(err)
 	}
 	if err := s.admit(ctx, c, &snap, need{action: GetSnapshotBlock}); err != nil {
-		return nil, err
+		return BlockData{}, err
 	}
 	if err := s.throttle(c, quota.GetRate, snap.ID); err != nil {
-		return nil, err
+		return BlockData{}, err
 	}
 	key, err := s.readKey(ctx, c, &snap)
 	if err != nil {
-		return nil, s.storeError(err)
+		return BlockData{}, s.storeError(err)
 	}
 	number, _ := idNumber(snap.ID)
 	t, err := s.tokens.OpenBlock(*r.Token, s.now())
 	if err != nil || t.Snapshot != number || int64(t.Index) != r.Index {
-		return nil, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
+		return BlockData{}, &Error{Code: InvalidBlockToken, Field: "blockToken", Value: *r.Token}
 	}
 	out, err := s.outgoing(ctx, r.Client)
 	if err != nil {
-		return nil, err
+		return BlockData{}, err
 	}
 	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, out.buf.block())
 	if err != nil {
 		out.release()
-		return nil, err
+		return BlockData{}, err
 	}
 	out.send()
-	return &BlockData{Bytes: out.buf.block(), Digest: digest, out: out}, nil
+	return BlockData{Bytes: out.buf.block(), Digest: digest, out: out}, nil
 }
 
 // listing checks what all listings have.

@@ -237,10 +237,13 @@ func (s *Service) checkUnlocked(ctx context.Context, c Caller, id string) error 
 
 // storeError gives the service's error for one of the store's or catalog's.
 func (s *Service) storeError(err error) error {
+	if err == nil {
+		return nil
+	}
 	var known *Error
 	var stopped *blockstore.StoppedError
 	switch {
-	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), denied(err):
+	case errors.As(err, &known), errors.Is(err, context.Canceled), denied(err):
 		return err
 	case errors.Is(err, blockstore.ErrFull):
 		return &Error{Code: StorageFull, Err: err}

@@ -229,7 +229,7 @@ type BlockData struct {
 }
 
 // Release gives the buffer back.
-func (d *BlockData) Release() { d.out.release() }
+func (d BlockData) Release() { d.out.release() }
 
 // DescribeRequest selects snapshots that the caller may see. Selectors of
 // different kinds and filters narrow each other; values within one are

@@ -181,6 +181,9 @@ func (c *Codec) seal(t []byte) {
 	c.mac.sum((*[macSize]byte)(t[len(message):]), message)
 }
 
+// strict takes each token for one text only.
+var strict = base64.RawURLEncoding.Strict()
+
 // standardToURL lets tokens through that came back in the other alphabet.
 var standardToURL = strings.NewReplacer("+", "-", "/", "_")
 
@@ -189,7 +192,7 @@ func (c *Codec) open(token string, kind Kind, length int) ([]byte, error) {
 	if len(token) > MaxLength {
 		return nil, ErrInvalid
 	}
-	t, err := base64.RawURLEncoding.Strict().DecodeString(standardToURL.Replace(strings.TrimRight(token, "=")))
+	t, err := strict.DecodeString(standardToURL.Replace(strings.TrimRight(token, "=")))
 	if err != nil || len(t) != length+macSize || Kind(t) != kind {
 		return nil, ErrInvalid
 	}
