@@ -136,7 +136,7 @@ func TestAccountStats(t *testing.T) {
 		if done, err := l.catalog.Fail(t.Context(), failed.Key, "x"); err != nil || !done {
 			t.Fatal(done, err)
 		}
-		if err := l.catalog.SetUsage(t.Context(), map[int64]snapshot.Usage{one.Key: {Unique: 4096, Shared: 1}}); err != nil {
+		if err := l.catalog.SetUsage(t.Context(), map[int64]snapshot.Usage{one.Key: {Unique: 4096, Shared: 1}}, snapshot.HoldersDigest{}); err != nil {
 			t.Fatal(err)
 		}
 		create(account, "eu-west-1")

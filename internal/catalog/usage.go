@@ -61,7 +61,7 @@ func (c *Catalog) ZeroBlocks(ctx context.Context) (map[block.ID]bool, error) {
 }
 
 // SetUsage implements snapshot.UsageCatalog.
-func (c *Catalog) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage) error {
+func (c *Catalog) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage, of snapshot.HoldersDigest) error {
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(usage)), usageRows) {
 		if err := c.checkRoom(); err != nil {
 			return err
@@ -87,7 +87,25 @@ func (c *Catalog) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage) 
 			return fmt.Errorf("record usage: %w", err)
 		}
 	}
-	return nil
+	_, err := c.change(ctx, "record what usage is of", `INSERT INTO settings (name, value) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, usageOf, of[:])
+	return err
+}
+
+// usageOf is the setting that holds a snapshot.HoldersDigest.
+const usageOf = "usage_of"
+
+// UsageOf implements snapshot.UsageCatalog.
+func (c *Catalog) UsageOf(ctx context.Context) (of snapshot.HoldersDigest, err error) {
+	var value []byte
+	err = c.reader.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = ?`, usageOf).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && len(value) != len(of) {
+		return of, nil // nothing else would be lost by it than a count
+	}
+	if err != nil {
+		return of, fmt.Errorf("read what usage is of: %w", err)
+	}
+	return snapshot.HoldersDigest(value), nil
 }
 
 // Usage implements snapshot.UsageCatalog.

@@ -169,9 +169,9 @@ func (c stops) ZeroBlocks(ctx context.Context) (map[block.ID]bool, error) {
 	return c.Catalog.ZeroBlocks(ctx)
 }
 
-func (c stops) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage) error {
+func (c stops) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage, of snapshot.HoldersDigest) error {
 	c.s.point(ctx, "set usage of %d", len(usage))
-	return c.Catalog.SetUsage(ctx, usage)
+	return c.Catalog.SetUsage(ctx, usage, of)
 }
 
 func (c stops) OpenGeneration(ctx context.Context) (reclaim.Generation, error) {

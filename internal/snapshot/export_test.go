@@ -34,6 +34,11 @@ func Reading(s *Service) int { return s.reading.Taken() }
 // many bytes of each part of its log.
 func (s *Service) SetMaxCounted(blocks, buffer int) { s.maxCounted, s.partBuffer = blocks, buffer }
 
+// CountIfChanged counts usage as a server does, if there is something to count.
+func CountIfChanged(ctx context.Context, s *Service) (counted bool, err error) {
+	return s.count(ctx, true, nil)
+}
+
 // InTurn gives the order in which snapshots are tried of which some have failed
 // before, so often.
 func InTurn(keys []int64, failed map[int64]int) []int64 {

@@ -2,8 +2,9 @@ package snapshot
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
-	"hash/maphash"
 	"slices"
 	"time"
 
@@ -45,9 +46,13 @@ type UsageCatalog interface {
 	// ZeroBlocks gives the ids of the blocks of zeros that are stored, one in
 	// each encryption domain at most. They have no payload.
 	ZeroBlocks(ctx context.Context) (map[block.ID]bool, error)
-	// SetUsage records the usage of completed snapshots, by their keys; rows of
-	// others are left out. It may take more than one transaction.
-	SetUsage(ctx context.Context, usage map[int64]Usage) error
+	// SetUsage records the usage of completed snapshots, by their keys, and in
+	// the end of what it was counted; rows of others are left out. It may take
+	// more than one transaction.
+	SetUsage(ctx context.Context, usage map[int64]Usage, of HoldersDigest) error
+	// UsageOf gives of what the usage was counted that was recorded last; the
+	// zero value if none was.
+	UsageOf(ctx context.Context) (HoldersDigest, error)
 	// Usage fills in what was recorded last.
 	Usage(ctx context.Context, list []Snapshot) error
 }
@@ -61,6 +66,25 @@ type Holder struct {
 	// Pending says that the blocks written to the snapshot are held as well,
 	// and that nobody asks for its usage.
 	Pending bool
+}
+
+// A HoldersDigest is the SHA-256 of a list of holders: while it is the same, a
+// count would find the same.
+type HoldersDigest [sha256.Size]byte
+
+func digestHolders(list []Holder) HoldersDigest {
+	h := sha256.New()
+	for i := range list {
+		x := &list[i]
+		var b [8 + sha256.Size + 1]byte
+		binary.BigEndian.PutUint64(b[:], uint64(x.Key))
+		copy(b[8:], x.Root[:])
+		if x.Pending {
+			b[len(b)-1] = 1
+		}
+		h.Write(b[:])
+	}
+	return HoldersDigest(h.Sum(nil))
 }
 
 // FillUsage fills in the usage of those of the snapshots that are the caller's
@@ -77,13 +101,12 @@ func (s *Service) FillUsage(ctx context.Context, c Caller, list []Snapshot) erro
 	return nil
 }
 
-// KeepUsage counts usage at the start and after changes, until ctx ends.
+// KeepUsage counts usage after changes, those before a start too, until ctx ends.
 func (s *Service) KeepUsage(ctx context.Context) {
 	again := time.NewTicker(countAgain)
 	defer again.Stop()
 	rest := time.NewTimer(0)
 	defer rest.Stop()
-	var counted uint64 // what the holders were
 	for {
 		select {
 		case <-rest.C:
@@ -91,7 +114,7 @@ func (s *Service) KeepUsage(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		now, err := s.count(ctx, counted, &pace{slice: countSlice})
+		counted, err := s.count(ctx, true, &pace{slice: countSlice})
 		took := time.Since(began)
 		switch {
 		case ctx.Err() != nil:
@@ -100,8 +123,7 @@ func (s *Service) KeepUsage(ctx context.Context) {
 			s.usageChanged()
 		case err != nil:
 			s.log.ErrorContext(ctx, "usage could not be counted, its figures stay as they were", "err", err)
-		case now != counted:
-			counted = now
+		case counted:
 			s.log.DebugContext(ctx, "usage counted", "took", took)
 		}
 		rest.Reset(countRest)
@@ -127,7 +149,7 @@ func (s *Service) usageChanged() {
 // would be wrong for those that share blocks with it.
 func (s *Service) CountUsage(ctx context.Context) error {
 	for {
-		if _, err := s.count(ctx, 0, nil); !errors.Is(err, errOvertaken) {
+		if _, err := s.count(ctx, false, nil); !errors.Is(err, errOvertaken) {
 			return err
 		}
 	}
@@ -157,28 +179,23 @@ func (s *Service) overtaken(ctx context.Context, holders []Holder, err error) er
 	return err
 }
 
-var holdersSeed = maphash.MakeSeed()
-
-// count is CountUsage unless the holders are those it counted before, of which
-// it is given, and gives, a hash; 0 for none.
-func (s *Service) count(ctx context.Context, before uint64, p *pace) (uint64, error) {
+// count is CountUsage, but for errOvertaken. With ifChanged it counts only, and
+// reports so, if the holders are not those of the last count.
+func (s *Service) count(ctx context.Context, ifChanged bool, p *pace) (counted bool, err error) {
 	at := s.now().UTC().Truncate(time.Millisecond)
 	holders, err := s.catalog.Holders(ctx)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	var h maphash.Hash
-	h.SetSeed(holdersSeed)
-	for _, x := range holders {
-		maphash.WriteComparable(&h, x)
-	}
-	now := h.Sum64() | 1
-	if now == before {
-		return now, nil
+	of := digestHolders(holders)
+	if ifChanged {
+		if last, err := s.catalog.UsageOf(ctx); err != nil || last == of {
+			return false, err
+		}
 	}
 	zeros, err := s.catalog.ZeroBlocks(ctx)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	c := counter{
 		service: s, holders: holders, zeros: zeros, limit: s.maxCounted, pace: p,
@@ -186,7 +203,7 @@ func (s *Service) count(ctx context.Context, before uint64, p *pace) (uint64, er
 	}
 	c.log.fs, c.log.buffer = s.scratch, s.partBuffer
 	if err := errors.Join(c.run(ctx), c.log.close()); err != nil {
-		return 0, s.overtaken(ctx, holders, err)
+		return false, s.overtaken(ctx, holders, err)
 	}
 	usage := make(map[int64]Usage, len(holders))
 	for i, x := range holders {
@@ -194,5 +211,5 @@ func (s *Service) count(ctx context.Context, before uint64, p *pace) (uint64, er
 			usage[x.Key] = Usage{Unique: c.unique[i] * block.Size, Shared: (c.distinct[i] - c.unique[i]) * block.Size, CountedAt: at}
 		}
 	}
-	return now, s.catalog.SetUsage(ctx, usage)
+	return true, s.catalog.SetUsage(ctx, usage, of)
 }

@@ -181,6 +181,33 @@ func TestUsageDamaged(t *testing.T) {
 	}
 }
 
+// What was counted need not be counted again after a restart; what has changed is.
+func TestUsageIsKept(t *testing.T) {
+	e := snapshottest.New(t)
+	count := func(want bool) {
+		t.Helper()
+		if counted, err := snapshot.CountIfChanged(t.Context(), e.Service); err != nil || counted != want {
+			t.Errorf("counted: %t, %v; want %t", counted, err, want)
+		}
+	}
+	count(true) // nothing, for the first time
+	makeSnapshot(t, e, 1, "", map[int64]byte{0: 1, 1: 2})
+	count(true)
+	count(false)
+	e.Stop(t)
+	e.Restart(t)
+	count(false)
+	child := makeSnapshot(t, e, 1, "", map[int64]byte{0: 1})
+	e.Stop(t)
+	e.Restart(t)
+	count(true)
+	if err := e.Service.Delete(t.Context(), snapshottest.Caller, child); err != nil {
+		t.Fatal(err)
+	}
+	count(true)
+	count(false)
+}
+
 // A deleting catalog has something done between the listing of what is to be
 // counted and the count, once.
 type deleting struct {
