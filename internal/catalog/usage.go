@@ -68,7 +68,7 @@ func (c *Catalog) SetUsage(ctx context.Context, usage map[int64]snapshot.Usage, 
 		}
 		err := c.update(ctx, func(tx *sql.Tx) error {
 			set, err := tx.PrepareContext(ctx, `INSERT INTO usage (snapshot, unique_bytes, shared_bytes, counted_ms)
-				SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM snapshots WHERE key = ?1 AND state = 3)
+				SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM snapshots WHERE key = ?1 AND state IN (3, 7))
 				ON CONFLICT (snapshot) DO UPDATE SET
 					unique_bytes = excluded.unique_bytes, shared_bytes = excluded.shared_bytes, counted_ms = excluded.counted_ms`)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/catalog"
@@ -206,6 +207,28 @@ func TestUsageIsKept(t *testing.T) {
 	}
 	count(true)
 	count(false)
+}
+
+// A snapshot that was counted in the recycle bin alone has its usage when it is
+// restored, after which there is nothing else to count.
+func TestUsageOfRestored(t *testing.T) {
+	f := newFixture(t)
+	f.BinTime = time.Hour
+	f.Restart(t)
+	id := f.stored("", map[int64][]byte{0: data(1)})
+	f.remove(id)
+	if err := f.Service.CountUsage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Service.Restore(t.Context(), caller, snapshot.RestoreRequest{SnapshotID: id}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := snapshot.CountIfChanged(t.Context(), f.Service); err != nil {
+		t.Fatal(err)
+	}
+	if u := usageOf(t, f.Env, id); u == nil || u.Unique != block.Size {
+		t.Errorf("got %+v, want a block of its own", u)
+	}
 }
 
 // A deleting catalog has something done between the listing of what is to be
