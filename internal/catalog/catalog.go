@@ -103,6 +103,8 @@ type Catalog struct {
 	now    clock
 	free   func() (uint64, error) // room on the disk, bytes
 	stmt   statements
+	// counted is how many records are counted at a time.
+	counted int
 
 	completed, open snapshotCache
 
@@ -185,7 +187,7 @@ func OpenBeside(ctx context.Context, place string, now clock) (*Catalog, error) 
 
 // openWith opens a database and has it made ready before it is used.
 func openWith(ctx context.Context, db database, now clock, ready func(*Catalog, context.Context) error) (*Catalog, error) {
-	c := &Catalog{db: db, now: now, free: db.free}
+	c := &Catalog{db: db, now: now, free: db.free, counted: countedAtOnce}
 	err := db.begin(c.stop)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", db, err)

@@ -9,6 +9,9 @@ import (
 // SetFree makes the catalog believe that so many bytes are free.
 func (c *Catalog) SetFree(n uint64) { c.free = func() (uint64, error) { return n, nil } }
 
+// SetCounted says how many records are counted at a time.
+func (c *Catalog) SetCounted(n int) { c.counted = n }
+
 // SoughtQueries are those that must not look at all locks, or all snapshots.
 var SoughtQueries = []string{cancelQuery, lockedQuery, regionsQuery}
 

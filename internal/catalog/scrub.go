@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -93,23 +94,54 @@ func (c *Catalog) CountDamaged(ctx context.Context) (n int64, err error) {
 	return n, nil
 }
 
-// CountRecords implements scrub.Catalog. SQLite would sort all rows in memory to
-// group them.
-func (c *Catalog) CountRecords(ctx context.Context) (map[blockstore.ContainerID]int64, error) {
-	rows, err := c.reader.QueryContext(ctx, `SELECT container FROM records`)
-	if err != nil {
-		return nil, fmt.Errorf("count records: %w", err)
-	}
-	defer rows.Close()
+// countedAtOnce is how many records are counted at a time: SQLite sorts in memory
+// what it groups.
+const countedAtOnce = 1 << 16
+
+// CountRecords implements scrub.Catalog. A record that is moved meanwhile counts
+// where it was or where it is.
+func (c *Catalog) CountRecords(ctx context.Context, pause func(ctx context.Context, records int64) error) (map[blockstore.ContainerID]int64, error) {
 	counts := make(map[blockstore.ContainerID]int64)
-	for rows.Next() {
-		var id blockstore.ContainerID
-		if err := rows.Scan(&id); err != nil {
+	behindAll := bytes.Repeat([]byte{0xff}, len(block.ID{})+1)
+	for after := []byte{}; !bytes.Equal(after, behindAll); {
+		var last []byte
+		err := c.reader.QueryRowContext(ctx, `SELECT id FROM records WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?`, after, c.counted-1).Scan(&last)
+		if errors.Is(err, sql.ErrNoRows) {
+			last, err = behindAll, nil
+		}
+		var n int64
+		if err == nil {
+			n, err = c.countRecords(ctx, after, last, counts)
+		}
+		if err == nil && pause != nil {
+			err = pause(ctx, n)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("count records: %w", err)
 		}
-		counts[id]++
+		after = last
 	}
-	return counts, rows.Err()
+	return counts, nil
+}
+
+// countRecords adds the records from after one id to another to the counts, and
+// gives their number.
+func (c *Catalog) countRecords(ctx context.Context, after, last []byte, counts map[blockstore.ContainerID]int64) (all int64, err error) {
+	rows, err := c.reader.QueryContext(ctx, `SELECT container, count(*) FROM records WHERE id > ? AND id <= ? GROUP BY container`, after, last)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id blockstore.ContainerID
+		var n int64
+		if err := rows.Scan(&id, &n); err != nil {
+			return 0, err
+		}
+		counts[id] += n
+		all += n
+	}
+	return all, rows.Err()
 }
 
 // rootColumns are those of a scrub.Root: the map that holds a snapshot's blocks.

@@ -144,7 +144,7 @@ func (y *cycle) Drop(ctx context.Context) error {
 	// No record comes into a container once a batch in a later one is recorded,
 	// so one that is found empty after that stays empty.
 	delete(lengths, newest(lengths))
-	records, err := y.catalog.CountRecords(ctx)
+	records, err := y.catalog.CountRecords(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -76,8 +76,9 @@ type Catalog interface {
 
 	// Containers gives the committed length of each container, in bytes.
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
-	// CountRecords counts the records in each container that has some.
-	CountRecords(ctx context.Context) (map[blockstore.ContainerID]int64, error)
+	// CountRecords counts the records in each container that has some. A pause may
+	// be nil.
+	CountRecords(ctx context.Context, pause func(ctx context.Context, records int64) error) (map[blockstore.ContainerID]int64, error)
 	// Record looks up a record.
 	Record(ctx context.Context, id block.ID) (blockstore.Stored, bool, error)
 	// DropContainer says that a container is to be removed, unless it is the

@@ -20,6 +20,8 @@ const (
 	// maxRun bounds the bytes that are read at once, if there is more than one
 	// record in them.
 	maxRun = 1 << 20
+	// perRead is what a read counts for beyond its bytes, when it is waited for.
+	perRead = 4096
 	// rowPage is how many rows are compared with frames at a time, where a
 	// container's frames do not account for all of its records.
 	rowPage = 1 << 16
@@ -28,10 +30,12 @@ const (
 // A gap is a stretch of a container without a sound frame.
 type gap struct{ from, to int64 }
 
-// WalkContainer looks through a container, of which length bytes are committed
-// and in which there are so many records, or more.
-func (w *Walk) WalkContainer(ctx context.Context, c blockstore.ContainerID, length, records int64) error {
+// WalkContainer looks through a container, of which length bytes are committed.
+func (w *Walk) WalkContainer(ctx context.Context, c blockstore.ContainerID, length int64) error {
 	w.Report.Containers++
+	if w.counts == nil {
+		w.recount(ctx)
+	}
 	if err := w.Medium.Inspect(c, length); err != nil {
 		var whole *blockstore.ContainerError
 		if !errors.As(err, &whole) {
@@ -43,8 +47,14 @@ func (w *Walk) WalkContainer(ctx context.Context, c blockstore.ContainerID, leng
 		w.found(Finding{Invariant: Container, Container: c, Why: whole.Why})
 	}
 	seen, gaps, err := w.frames(ctx, c, length)
-	if err != nil || len(gaps) == 0 && seen >= records {
+	if err != nil {
 		return err
+	}
+	if len(gaps) == 0 && seen < w.counts[c] {
+		w.recount(ctx) // some may have been removed since, and to look for them takes longer
+	}
+	if len(gaps) == 0 && seen >= w.counts[c] {
+		return nil
 	}
 	return w.undescribed(ctx, c, length, gaps)
 }
@@ -367,10 +377,7 @@ func (w *Walk) run(ctx context.Context, records []blockstore.Stored, from, to in
 			return err
 		}
 	}
-	if w.Pace != nil {
-		return w.Pace(ctx, int64(length)+4096)
-	}
-	return nil
+	return w.wait(ctx, int64(length)+perRead)
 }
 
 // content proves the stored bytes of a record, which may be of no use

@@ -119,6 +119,9 @@ func (m *mapWalk) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 	case r.Kind != blockstore.KindNode || r.Location.Length > block.Size:
 		return nil, fmt.Errorf("it is no map node: kind %d, %d bytes", r.Kind, r.Location.Length)
 	}
+	if err := m.wait(ctx, int64(r.Location.Length)+perRead); err != nil {
+		return nil, err
+	}
 	b := make([]byte, r.Location.Length)
 	read := m.Medium.ReadAt
 	for range 2 {

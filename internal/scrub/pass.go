@@ -166,13 +166,12 @@ func (b *Background) pass(ctx context.Context, p *Progress) error {
 			b.Logger.ErrorContext(ctx, "scrub found damage", "what", f.String())
 		},
 	})
-	records := w.expected(ctx)
 	for _, c := range sorted(containers) {
 		if c <= p.Container {
 			continue
 		}
 		before := w.Report
-		if err := w.WalkContainer(ctx, c, containers[c], records[c]); err != nil {
+		if err := w.WalkContainer(ctx, c, containers[c]); err != nil {
 			return err
 		}
 		p.Container = c

@@ -31,8 +31,10 @@ type Catalog interface {
 	Integrity(ctx context.Context) ([]Finding, error)
 	// Containers gives the committed length of every container, in bytes.
 	Containers(ctx context.Context) (map[blockstore.ContainerID]int64, error)
-	// CountRecords counts the records in each container.
-	CountRecords(ctx context.Context) (map[blockstore.ContainerID]int64, error)
+	// CountRecords counts the records in each container that has some. It goes
+	// through the rows of all records, some at a time, and calls pause with the
+	// number of these; its error is CountRecords' own.
+	CountRecords(ctx context.Context, pause func(ctx context.Context, records int64) error) (map[blockstore.ContainerID]int64, error)
 	// Record finds a record. It fails if its row makes no sense.
 	Record(ctx context.Context, id block.ID) (r blockstore.Stored, found bool, err error)
 	// RecordsIn gives records of a container, by id, from after the id on. It
@@ -193,8 +195,8 @@ type Options struct {
 	Mark bool
 	// Count says that the blocks of each map are counted.
 	Count bool
-	// Pace is called with the bytes that have been read, and waits; nil for as
-	// fast as the disk is.
+	// Pace is called with the bytes that have been read, of containers and of
+	// rows of records, and waits; nil for as fast as the disk is.
 	Pace func(context.Context, int64) error
 	// Found is called with each finding about containers and records when it is
 	// met; nil for nobody.
@@ -206,6 +208,9 @@ type Options struct {
 type Walk struct {
 	Options
 	Report Report
+	// counts is how many records each container had when they were counted last;
+	// nil if they have not been.
+	counts map[blockstore.ContainerID]int64
 	// buf holds what is read.
 	buf []byte
 }
@@ -228,9 +233,8 @@ func (w *Walk) All(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	expected := w.expected(ctx)
 	for _, c := range sorted(containers) {
-		if err := w.WalkContainer(ctx, c, containers[c], expected[c]); err != nil {
+		if err := w.WalkContainer(ctx, c, containers[c]); err != nil {
 			return err
 		}
 	}
@@ -241,13 +245,25 @@ func (w *Walk) All(ctx context.Context) error {
 	return nil
 }
 
-// expected counts the records in each container, as far as that can be told.
-func (w *Walk) expected(ctx context.Context) map[blockstore.ContainerID]int64 {
-	counts, err := w.Catalog.CountRecords(ctx)
+// rowSize is what a record takes in the catalog, in bytes, more or less.
+const rowSize = 80
+
+// recount counts the records in each container, as far as that can be told.
+func (w *Walk) recount(ctx context.Context) {
+	counts, err := w.Catalog.CountRecords(ctx, func(ctx context.Context, records int64) error { return w.wait(ctx, records*rowSize) })
 	if err != nil {
+		counts = make(map[blockstore.ContainerID]int64)
 		w.untold(err)
 	}
-	return counts
+	w.counts = counts
+}
+
+// wait waits for what so many bytes that were read may take.
+func (w *Walk) wait(ctx context.Context, n int64) error {
+	if w.Pace == nil {
+		return nil
+	}
+	return w.Pace(ctx, n)
 }
 
 // untold takes in that the catalog cannot tell something: a page of it is

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
+	"shale/internal/catalog"
 	"shale/internal/domain"
 	"shale/internal/keyring"
 	"shale/internal/scrub"
@@ -181,7 +183,7 @@ func TestSound(t *testing.T) {
 	if r.Records == 0 || r.Snapshots != 6 || r.Keyless != 0 || r.Containers != 1 {
 		t.Errorf("report %+v", r)
 	}
-	counts, err := f.Catalog.CountRecords(t.Context())
+	counts, err := f.Catalog.CountRecords(t.Context(), nil)
 	if err != nil || counts[1] != r.Records {
 		t.Errorf("%d records were proved, there are %d, %v", r.Records, counts[1], err)
 	}
@@ -313,5 +315,66 @@ func ownersKeys(ring *keyring.Keyring) func(context.Context, number) *domain.Key
 	return func(ctx context.Context, n number) *domain.Key {
 		key, _ := ring.OwnersKey(ctx, n)
 		return key
+	}
+}
+
+// A countingCatalog has more records at the first count than there are, as if
+// some had been removed since.
+type countingCatalog struct {
+	*catalog.Catalog
+	counts, looks int
+}
+
+func (c *countingCatalog) CountRecords(ctx context.Context, pause func(context.Context, int64) error) (map[blockstore.ContainerID]int64, error) {
+	counts, err := c.Catalog.CountRecords(ctx, pause)
+	if c.counts++; c.counts == 1 {
+		for id := range counts {
+			counts[id] += 3
+		}
+	}
+	return counts, err
+}
+
+func (c *countingCatalog) RecordsIn(ctx context.Context, id blockstore.ContainerID, after block.ID, limit int) ([]blockstore.Stored, error) {
+	c.looks++
+	return c.Catalog.RecordsIn(ctx, id, after, limit)
+}
+
+// Where records were removed after they had been counted they are counted again:
+// to look for those that no frame describes goes through the rows of all records
+// for each container.
+func TestRemovedSinceCounted(t *testing.T) {
+	f := newFixture(t)
+	f.make("", "", map[int64]uint64{0: 1, 1: 2})
+	c := &countingCatalog{Catalog: f.Catalog}
+	w := scrub.New(scrub.Options{Catalog: c, Medium: f.medium})
+	if err := w.All(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c.counts != 2 || c.looks != 0 || len(w.Report.Findings) > 0 {
+		t.Errorf("counted %d times, looked %d times through all rows, want 2 and 0; found %v", c.counts, c.looks, w.Report.Findings)
+	}
+}
+
+// All that is read is waited for: rows that are counted, payloads, map nodes.
+func TestAllIsWaitedFor(t *testing.T) {
+	f := newFixture(t)
+	f.make("", "", map[int64]uint64{0: 1, 9000: 2})
+	waited := make(map[int64]int)
+	w := scrub.New(scrub.Options{Catalog: f.Catalog, Medium: f.medium, Read: true, Pace: func(_ context.Context, n int64) error {
+		waited[n]++
+		return nil
+	}})
+	if err := w.All(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const leaf, above = 24 + 32, 24 + 2*32
+	for what, n := range map[string]int64{"rows": w.Report.Records * 80, "a leaf": leaf + 4096, "a node above two": above + 4096} {
+		if waited[n] == 0 {
+			t.Errorf("%s, %d bytes, was not waited for: %v", what, n, waited)
+		}
+	}
+	if longest := slices.Max(slices.Collect(maps.Keys(waited))); longest < block.Size {
+		t.Errorf("blocks were not waited for: %v", waited)
 	}
 }

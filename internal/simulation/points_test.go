@@ -199,9 +199,9 @@ func (c stops) Renew(ctx context.Context, ids []block.ID) ([]bool, error) {
 	return c.Catalog.Renew(ctx, ids)
 }
 
-func (c stops) CountRecords(ctx context.Context) (map[blockstore.ContainerID]int64, error) {
+func (c stops) CountRecords(ctx context.Context, pause func(context.Context, int64) error) (map[blockstore.ContainerID]int64, error) {
 	defer c.around(ctx, "count records")()
-	return c.Catalog.CountRecords(ctx)
+	return c.Catalog.CountRecords(ctx, pause)
 }
 
 func (c stops) Record(ctx context.Context, id block.ID) (blockstore.Stored, bool, error) {
