@@ -49,10 +49,17 @@ func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err err
 	return node, nil
 }
 
+// minKept is the length in bytes from which on a node of many is worth being
+// kept: to keep a leaf with a few entries takes longer than to read and hash it
+// together with its neighbours.
+const minKept = 512
+
 // ReadVerified reads map nodes as ReadNode does, all of them or none.
 func (s *Store) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
 	return s.readNodes(ctx, ids, func(id block.ID, node []byte) {
-		s.keepNode(id, bytes.Clone(node)) // which lies among others
+		if len(node) >= minKept || len(ids) < minLeft {
+			s.keepNode(id, bytes.Clone(node)) // which lies among others
+		}
 	})
 }
 
