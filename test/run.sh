@@ -55,4 +55,4 @@ if ! cmp -s test/clients/requirements.txt .venv/installed; then
   .venv/bin/python -m pip install --quiet --requirement test/clients/requirements.txt
   cp test/clients/requirements.txt .venv/installed
 fi
-SHALE_NOT_RUN=$(printf '%s\n' "${not_run[@]}") .venv/bin/python -m pytest --quiet -p no:cacheprovider test/clients
+SHALE_NOT_RUN=$(printf '%s\n' "${not_run[@]}") .venv/bin/python -m pytest --quiet -p no:cacheprovider --numprocesses auto --dist loadfile test/clients
