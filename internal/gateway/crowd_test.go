@@ -34,6 +34,16 @@ func (c *client) closed(what string) {
 	}
 }
 
+// await waits for what comes true by itself.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
 // One connection too many takes the place of the one that has been idle for the
 // longest, whether it waits in net/http or in the lounge. It never takes that of one
 // with a request in progress.
@@ -49,8 +59,9 @@ func TestMaxConnections(t *testing.T) {
 	addr := f.listen(t)
 	first, second := dial(t, addr), dial(t, addr)
 	second.served("the second")
+	await(t, "the second rests", func() bool { return f.server.Resting() == 2 })
 	first.served("the first") // and is younger now
-	time.Sleep(time.Second)   // both are in the lounge
+	await(t, "both wait in the lounge", func() bool { return f.server.Lounging() == 2 })
 	third, fourth := dial(t, addr), dial(t, addr)
 	fourth.served("the fourth")
 	second.closed("the longest idle connection")

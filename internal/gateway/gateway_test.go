@@ -125,6 +125,7 @@ type fixture struct {
 	*gateway.Gateway
 	ebs, ec2, iam, sts, plain *door
 	log                       lockedBuffer
+	server                    *gateway.Server // of the last listen
 }
 
 // newFixture returns a gateway whose clock stands at testTime.
@@ -160,6 +161,7 @@ func (f *fixture) listen(t testing.TB) string {
 		t.Fatal(err)
 	}
 	s := gateway.NewServer(f.Gateway, nil)
+	f.server = s
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
