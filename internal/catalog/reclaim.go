@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -110,7 +111,10 @@ func (c *Catalog) Candidates(ctx context.Context, after block.ID, limit int) ([]
 			return nil, fmt.Errorf("list records: an id of %d bytes", len(id))
 		}
 		r.ID = block.ID(id)
-		list = append(list, r)
+		if bytes.Compare(r.ID[:], after[:]) <= 0 {
+			return nil, fmt.Errorf("list records: %w", errDisorder)
+		}
+		list, after = append(list, r), r.ID
 	}
 	return list, rows.Err()
 }

@@ -16,6 +16,11 @@ import (
 
 var _ scrub.Catalog = (*Catalog)(nil)
 
+// errDisorder is of rows that are not where they are sought: pages of the
+// database are in each other's place. Who reads on behind the last of some rows
+// would never come to an end.
+var errDisorder = errors.New("rows are out of order: the database is damaged, and shale check says where")
+
 const storedColumns = `id, kind, container, pos, length, crc, codec, damaged, domain, cipher, nonce, sealed`
 
 // scanStored scans storedColumns.
@@ -56,9 +61,9 @@ func (c *Catalog) Record(ctx context.Context, id block.ID) (blockstore.Stored, b
 	return r, true, nil
 }
 
-// stored gives the records of a query. Rows that make no sense are left out: the
-// invariants name them.
-func (c *Catalog) stored(ctx context.Context, where string, args ...any) ([]blockstore.Stored, error) {
+// stored gives the records of a query by id, from after the id on. Rows that make
+// no sense are left out: the invariants name them.
+func (c *Catalog) stored(ctx context.Context, after block.ID, where string, args ...any) ([]blockstore.Stored, error) {
 	rows, err := c.reader.QueryContext(ctx, `SELECT `+storedColumns+` FROM records WHERE `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
@@ -66,9 +71,14 @@ func (c *Catalog) stored(ctx context.Context, where string, args ...any) ([]bloc
 	defer rows.Close()
 	var list []blockstore.Stored
 	for rows.Next() {
-		if r, err := scanStored(rows); err == nil {
-			list = append(list, r)
+		r, err := scanStored(rows)
+		if err != nil {
+			continue
 		}
+		if bytes.Compare(r.ID[:], after[:]) <= 0 {
+			return nil, fmt.Errorf("list records: %w", errDisorder)
+		}
+		list, after = append(list, r), r.ID
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
@@ -78,12 +88,12 @@ func (c *Catalog) stored(ctx context.Context, where string, args ...any) ([]bloc
 
 // RecordsIn implements scrub.Catalog.
 func (c *Catalog) RecordsIn(ctx context.Context, container blockstore.ContainerID, after block.ID, limit int) ([]blockstore.Stored, error) {
-	return c.stored(ctx, `container = ? AND id > ? ORDER BY id LIMIT ?`, container, after[:], limit)
+	return c.stored(ctx, after, `container = ? AND id > ? ORDER BY id LIMIT ?`, container, after[:], limit)
 }
 
 // DamagedRecords implements scrub.Catalog.
 func (c *Catalog) DamagedRecords(ctx context.Context, after block.ID, limit int) ([]blockstore.Stored, error) {
-	return c.stored(ctx, `damaged = 1 AND id > ? ORDER BY id LIMIT ?`, after[:], limit) // by the index records_damaged
+	return c.stored(ctx, after, `damaged = 1 AND id > ? ORDER BY id LIMIT ?`, after[:], limit) // by the index records_damaged
 }
 
 // CountDamaged counts the records that are marked as damaged.
@@ -108,6 +118,9 @@ func (c *Catalog) CountRecords(ctx context.Context, pause func(ctx context.Conte
 		err := c.reader.QueryRowContext(ctx, `SELECT id FROM records WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?`, after, c.counted-1).Scan(&last)
 		if errors.Is(err, sql.ErrNoRows) {
 			last, err = behindAll, nil
+		}
+		if err == nil && bytes.Compare(last, after) <= 0 {
+			err = errDisorder
 		}
 		var n int64
 		if err == nil {
