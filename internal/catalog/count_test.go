@@ -159,7 +159,7 @@ func TestRowsOutOfOrder(t *testing.T) {
 					refused[name]++
 				}
 			}
-			c.Close() //nolint:errcheck // it may notice, too
+			_ = c.Close() // it may notice, too
 		}
 	}
 	for name := range readers {
