@@ -25,7 +25,7 @@ run: build ## take a real disk image in and out, and leave a server to play with
 build: ## bin/shale, one static binary
 	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/shale ./cmd/shale
 
-test: build $(GOTESTSUM) ## every test, in under ten minutes on two cores
+test: build $(GOTESTSUM) ## every test, in some ten minutes on two cores
 	GOTESTSUM=$(GOTESTSUM) test/run.sh
 
 soak: build ## the long campaigns, hours of them; SOAK=1 is one percent
