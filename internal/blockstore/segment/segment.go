@@ -357,9 +357,6 @@ func (s *Store) Rotate(context.Context) (blockstore.Place, error) {
 
 // Drop implements blockstore.Medium.
 func (s *Store) Drop(_ context.Context, c blockstore.ContainerID) error {
-	if err := s.files.forget(c); err != nil {
-		return fmt.Errorf("close segment %d: %w", c, err)
-	}
 	err := s.fs.Remove(FileName(c))
 	if errors.Is(err, fs.ErrNotExist) {
 		// It may be that the sync after its removal failed, and that a sync now
@@ -369,6 +366,10 @@ func (s *Store) Drop(_ context.Context, c blockstore.ContainerID) error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove segment %d: %w", c, err)
+	}
+	// Only now, or a reader who is late could open it anew, and keep its space.
+	if err := s.files.forget(c); err != nil {
+		return fmt.Errorf("close segment %d: %w", c, err)
 	}
 	return s.fs.SyncDir()
 }

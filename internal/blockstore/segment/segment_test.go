@@ -433,3 +433,40 @@ func TestDropAfterFailedSync(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A removing folder has something done before a file is removed.
+type removing struct {
+	vfs.FS
+	before func()
+}
+
+func (r removing) Remove(name string) error {
+	r.before()
+	return r.FS.Remove(name)
+}
+
+// Who still reads a segment when it is dropped does not keep it open, and with it
+// its space.
+func TestDropBesideReader(t *testing.T) {
+	f := newFolder(t)
+	f.max = 4096 // a segment for each batch
+	var s *segment.Store
+	read := func() error { return s.ReadAt(t.Context(), 1, make([]byte, 1), 0) }
+	s, err := segment.Open(segment.Options{ID: f.id, MaxSize: f.max, FS: removing{vfs.Dir(f.dir), func() {
+		if err := read(); err != nil {
+			t.Error(err)
+		}
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	f.append(s, 'a', true)
+	f.append(s, 'b', true)
+	if err := s.Drop(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := read(); err == nil {
+		t.Error("the segment is still open")
+	}
+}
