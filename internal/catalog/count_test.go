@@ -84,8 +84,8 @@ func TestRowsOutOfOrder(t *testing.T) {
 		}
 	}
 	leaves = leaves[len(leaves)-20:] // the records' are there, which came last
-	// inParts reads until there are fewer rows than asked for, at most twice as
-	// many as there are.
+	// inParts reads until there are fewer rows than asked for, at most four
+	// times as many as there are.
 	inParts := func(next func() (int, error)) error {
 		for range 4 * blocks / atOnce {
 			if n, err := next(); err != nil || n < atOnce {
@@ -93,6 +93,16 @@ func TestRowsOutOfOrder(t *testing.T) {
 			}
 		}
 		return errEndless
+	}
+	stored := func(list func(after block.ID) ([]blockstore.Stored, error)) error {
+		var after block.ID
+		return inParts(func() (int, error) {
+			part, err := list(after)
+			if len(part) > 0 {
+				after = part[len(part)-1].ID
+			}
+			return len(part), err
+		})
 	}
 	readers := map[string]func(*catalog.Catalog) error{
 		"CountRecords": func(c *catalog.Catalog) error {
@@ -116,28 +126,14 @@ func TestRowsOutOfOrder(t *testing.T) {
 			})
 		},
 		"RecordsIn": func(c *catalog.Catalog) error {
-			var after block.ID
-			return inParts(func() (int, error) {
-				list, err := c.RecordsIn(t.Context(), 1, after, atOnce)
-				if len(list) > 0 {
-					after = list[len(list)-1].ID
-				}
-				return len(list), err
-			})
+			return stored(func(after block.ID) ([]blockstore.Stored, error) { return c.RecordsIn(t.Context(), 1, after, atOnce) })
 		},
 		"DamagedRecords": func(c *catalog.Catalog) error {
-			var after block.ID
-			return inParts(func() (int, error) {
-				list, err := c.DamagedRecords(t.Context(), after, atOnce)
-				if len(list) > 0 {
-					after = list[len(list)-1].ID
-				}
-				return len(list), err
-			})
+			return stored(func(after block.ID) ([]blockstore.Stored, error) { return c.DamagedRecords(t.Context(), after, atOnce) })
 		},
 	}
 	refused := map[string]int{}
-	for i := 0; i < len(leaves); i++ {
+	for i := range leaves {
 		for j := i + 1; j < len(leaves); j++ {
 			bad := slices.Clone(good)
 			copy(bad[leaves[i]:], good[leaves[j]:leaves[j]+page])

@@ -47,9 +47,8 @@ type UsageCatalog interface {
 	// each encryption domain at most. They have no payload.
 	ZeroBlocks(ctx context.Context) (map[block.ID]bool, error)
 	// SetUsage records the usage of completed snapshots, those in the recycle bin
-	// among them, by their keys, and in
-	// the end of what it was counted; rows of others are left out. It may take
-	// more than one transaction.
+	// among them, by their keys, and in the end of what it was counted; rows of
+	// others are left out. It may take more than one transaction.
 	SetUsage(ctx context.Context, usage map[int64]Usage, of HoldersDigest) error
 	// UsageOf gives of what the usage was counted that was recorded last; the
 	// zero value if none was.
