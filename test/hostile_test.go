@@ -230,15 +230,15 @@ func (h *hostile) good(ctx context.Context, seed int) error {
 	if err != nil {
 		return err
 	}
-	read := 0
+	var read atomic.Int64
 	err = eachBlock(ctx, h.ebs, id, func(index int, b []byte) error {
-		if read++; !bytes.Equal(b, content[index]) {
+		if read.Add(1); !bytes.Equal(b, content[index]) {
 			return fmt.Errorf("block %d came back changed", index)
 		}
 		return nil
 	})
-	if err == nil && read != len(content) {
-		err = fmt.Errorf("%d blocks came back of %d", read, len(content))
+	if n := int(read.Load()); err == nil && n != len(content) {
+		err = fmt.Errorf("%d blocks came back of %d", n, len(content))
 	}
 	if err != nil {
 		return err

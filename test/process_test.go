@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -127,10 +128,10 @@ func TestFullDisk(t *testing.T) {
 			t.Error("a block went onto the full disk")
 		}
 	}
-	blocks := 0
-	err = eachBlock(t.Context(), u.ebs, done, func(int, []byte) error { blocks++; return nil })
-	if err != nil || blocks != 4 {
-		t.Errorf("read on a full disk: %d blocks, %v", blocks, err)
+	var blocks atomic.Int32
+	err = eachBlock(t.Context(), u.ebs, done, func(int, []byte) error { blocks.Add(1); return nil })
+	if err != nil || blocks.Load() != 4 {
+		t.Errorf("read on a full disk: %d blocks, %v", blocks.Load(), err)
 	}
 	if _, err := u.ec2.DeleteSnapshot(t.Context(), &ec2.DeleteSnapshotInput{SnapshotId: &done}); err != nil {
 		t.Errorf("delete on a full disk: %v", err)

@@ -165,7 +165,8 @@ func (u uploader) download(t *testing.T, snapshot string) []byte {
 	return volume
 }
 
-// eachBlock calls f with every block of a snapshot, several at a time.
+// eachBlock calls f with every block of a snapshot, in several goroutines at a
+// time.
 func eachBlock(ctx context.Context, c *ebs.Client, snapshot string, f func(index int, data []byte) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
