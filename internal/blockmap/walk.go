@@ -145,9 +145,15 @@ func (d *differ) leaves(pairs []pair) bool {
 		b.fill(d.ctx, r)
 		return d.flush() && d.compare(b)
 	}
-	go b.fill(d.ctx, r)
 	before := d.reading
 	d.reading = b
+	go func() {
+		// The second begins where the first ends, most often.
+		if before != nil {
+			<-before.read
+		}
+		b.fill(d.ctx, r)
+	}()
 	return before == nil || d.compare(before)
 }
 

@@ -135,39 +135,66 @@ func (s *Store) readMissing(ctx context.Context, ids []block.ID) ([][]byte, erro
 	return nodes, nil
 }
 
+// A nodePlace is where a node may be.
+type nodePlace struct {
+	container ContainerID
+	offset    int64
+}
+
 // readRun reads the first of the nodes and those next that lie right behind it,
 // as the leaves of a map do that were written together: then only the place of
-// the first is looked up. That each is the one that it is taken for says its
-// hash, wherever its bytes were found. What cannot be read in this way is left
-// to others, who say why.
+// the first is looked up, and not even that if it is the end of the run before.
+// That each is the one that it is taken for says its hash, wherever its bytes
+// were found. What cannot be read in this way is left to others, who say why.
 func (s *Store) readRun(ctx context.Context, ids []block.ID) (nodes [][]byte, err error) {
+	if end := s.runEnd.Load(); end != nil {
+		if nodes = s.readRow(ctx, *end, ids); len(nodes) > 0 {
+			return nodes, ctx.Err()
+		}
+	}
 	loc, found, err := s.index.Locate(ctx, ids[0])
 	if err != nil || !found {
 		return nil, err
 	}
-	off := loc.Offset
+	return s.readRow(ctx, nodePlace{loc.Container, loc.Offset}, ids), ctx.Err()
+}
+
+// readRow reads those of the nodes, from the first on, that lie one behind the
+// other at the place, or behind one other node there: that above the run before,
+// which is written after it.
+func (s *Store) readRow(ctx context.Context, at nodePlace, ids []block.ID) (nodes [][]byte) {
 	// As long as they are found twice as much is read the next time.
 	for size := firstPart; len(nodes) < len(ids); size = min(2*size, maxPart) {
 		part := make([]byte, size)
-		if s.medium.ReadAt(ctx, loc.Container, part, off) != nil {
-			return nodes, ctx.Err()
-		}
-		cut := s.cutNodes(part, ids[len(nodes):])
-		if len(cut) == 0 {
+		if s.medium.ReadAt(ctx, at.container, part, at.offset) != nil {
 			break
 		}
-		for _, node := range cut {
-			off += int64(len(node))
+		before, skipped := len(nodes), 0
+		nodes = s.appendNodes(nodes, part, ids)
+		if len(nodes) == 0 {
+			if skipped = s.nodeLength(part); skipped == 0 || skipped > len(part) {
+				break
+			}
+			nodes = s.appendNodes(nodes, part[skipped:], ids)
 		}
-		nodes = append(nodes, cut...)
+		if len(nodes) == before {
+			break
+		}
+		at.offset += int64(skipped)
+		for _, node := range nodes[before:] {
+			at.offset += int64(len(node))
+		}
 	}
-	return nodes, nil
+	if len(nodes) > 0 {
+		s.runEnd.Store(&at)
+	}
+	return nodes
 }
 
-// cutNodes gives those of the nodes, from the first on, that b begins with one
-// behind the other.
-func (s *Store) cutNodes(b []byte, ids []block.ID) (nodes [][]byte) {
-	for _, id := range ids {
+// appendNodes appends those of the nodes, from the first on that nodes does not
+// have yet, that b begins with one behind the other.
+func (s *Store) appendNodes(nodes [][]byte, b []byte, ids []block.ID) [][]byte {
+	for _, id := range ids[len(nodes):] {
 		n := s.nodeLength(b)
 		if n > len(b) || sha256.Sum256(b[:n]) != id {
 			break

@@ -160,6 +160,60 @@ func TestRunOfNodes(t *testing.T) {
 	}
 }
 
+// Where one run ends the next is looked for, and behind the node above those
+// that were read, before anybody is asked for its place.
+func TestRunBehindRun(t *testing.T) {
+	f := newFixture(t)
+	const length = 64
+	var nodes []blockstore.Node
+	var runs [][]block.ID
+	for run, between := range []int{0, 1, 0, 2, 0, 0} { // others before it; the last two are not read
+		for i := range between {
+			nodes = append(nodes, leaf(uint64(1000+10*run+i), 64))
+		}
+		var ids []block.ID
+		for i := range length {
+			n := leaf(uint64(100*run+i), 1+i*7%64)
+			nodes, ids = append(nodes, n), append(ids, n.ID)
+		}
+		runs = append(runs, ids)
+	}
+	if err := f.Store.WriteNodes(t.Context(), nodes); err != nil {
+		t.Fatal(err)
+	}
+	m, err := segment.OpenReadOnly(f.FS, [16]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := &asked{Index: f.Catalog}
+	scan := f.over(t, m, index).Store.Scan()
+	for _, c := range []struct {
+		name string
+		run  int
+		all  int32 // look-ups by then
+	}{
+		{"the first", 0, 1},
+		{"one behind another node", 1, 1},
+		{"one right behind it", 2, 1},
+		{"one further on", 3, 2},
+		{"one before it", 1, 3},
+		{"the next again", 2, 3},
+	} {
+		got, err := scan.ReadVerified(t.Context(), runs[c.run])
+		if err != nil || len(got) != length {
+			t.Fatalf("%s: %d nodes, %v", c.name, len(got), err)
+		}
+		for i, id := range runs[c.run] {
+			if sha256.Sum256(got[i]) != id {
+				t.Errorf("%s: node %d is another", c.name, i)
+			}
+		}
+		if index.one.Load() != c.all || index.many.Load() != 0 {
+			t.Errorf("%s: one was looked up %d times by now, many %d times; want %d and 0", c.name, index.one.Load(), index.many.Load(), c.all)
+		}
+	}
+}
+
 // A node whose bytes do not have its hash is damaged, though its checksum is
 // right.
 func TestNodeOfAnotherHash(t *testing.T) {
