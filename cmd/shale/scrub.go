@@ -16,6 +16,7 @@ import (
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
 	"shale/internal/datadir"
+	"shale/internal/pace"
 	"shale/internal/scrub"
 )
 
@@ -148,7 +149,7 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 func (c *scrubCmd) walk(ctx context.Context, f *folder, std streams) (*scrub.Report, error) {
 	o := scrub.Options{Catalog: f.catalog, Medium: f.medium, Key: f.key, Read: true, Mark: true}
 	if c.Rate > 0 {
-		o.Pace = scrub.Paced(c.Rate << 20)
+		o.Pace = pace.NewRate(c.Rate << 20).Wait
 	}
 	return f.walk(ctx, o, std)
 }

@@ -99,6 +99,9 @@ func (y *cycle) relocate(ctx context.Context, id blockstore.ContainerID, length 
 		if err != nil {
 			return &unreadableError{err}
 		}
+		if err := y.rest(ctx); err != nil {
+			return err
+		}
 		for i := range f.Entries {
 			e := &f.Entries[i]
 			r, found, err := y.catalog.Record(ctx, e.ID)
@@ -144,7 +147,7 @@ func (y *cycle) Drop(ctx context.Context) error {
 	// No record comes into a container once a batch in a later one is recorded,
 	// so one that is found empty after that stays empty.
 	delete(lengths, newest(lengths))
-	records, err := y.catalog.CountRecords(ctx, nil)
+	records, err := y.catalog.CountRecords(ctx, func(ctx context.Context, _ int64) error { return y.rest(ctx) })
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockmap"
+	"shale/internal/blockstore"
 )
 
 // Mark marks every record that can be reached. One map that cannot be read
@@ -24,12 +25,34 @@ func (y *cycle) Mark(ctx context.Context) error {
 	var last block.ID // the root before, below which all is marked
 	// In this order: what is not held any more was pinned before, if at all.
 	for _, root := range append(roots, y.store.Pinned()...) {
-		if err := blockmap.Reach(ctx, y.store.Scan(), last, root, m); err != nil {
+		if err := blockmap.Reach(ctx, resting{y.store.Scan(), y.rest}, last, root, m); err != nil {
 			return fmt.Errorf("mark what is in use: %w; nothing is reclaimed until it can be read", err)
 		}
 		last = root
 	}
 	return nil
+}
+
+// A resting reads nodes, and rests in between.
+type resting struct {
+	scan blockstore.Scan
+	rest func(context.Context) error
+}
+
+// ReadNode implements blockmap.Reader.
+func (r resting) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
+	if err := r.rest(ctx); err != nil {
+		return nil, err
+	}
+	return r.scan.ReadNode(ctx, id)
+}
+
+// ReadVerified implements blockmap.Verified.
+func (r resting) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
+	if err := r.rest(ctx); err != nil {
+		return nil, err
+	}
+	return r.scan.ReadVerified(ctx, ids)
 }
 
 // A marker is a blockmap.Marker.

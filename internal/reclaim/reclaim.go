@@ -140,6 +140,9 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 	// Rate bounds what is copied, in bytes per second; 0 does not.
 	Rate int64
+	// Rest is called between pieces of work of some milliseconds, and may take its
+	// time; an error ends the cycle. Nil does not rest.
+	Rest func(ctx context.Context) error
 	// Alone keeps others from copying containers until release is called. It
 	// reports false if one is at it. Nil if there is nobody.
 	Alone func() (release func() error, alone bool, err error)
@@ -172,6 +175,7 @@ type Collector struct {
 	now     func() time.Time
 	log     *slog.Logger
 	rate    int64
+	rest    func(context.Context) error
 	alone   func() (func() error, bool, error)
 	step    func(string)
 	stats   Stats
@@ -185,10 +189,13 @@ func (c *Collector) Stats() *Stats { return &c.stats }
 // New makes a Collector.
 func New(o Options) *Collector {
 	c := &Collector{
-		cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, alone: o.Alone, step: o.Step,
+		cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, rest: o.Rest, alone: o.Alone, step: o.Step,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.rest == nil {
+		c.rest = context.Context.Err
 	}
 	if c.step == nil {
 		c.step = func(string) {}
@@ -367,6 +374,9 @@ func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error
 			break
 		}
 		after = page[len(page)-1].ID
+		if err := y.rest(ctx); err != nil {
+			return err
+		}
 	}
 	lengths, err := y.catalog.Containers(ctx)
 	if err != nil {

@@ -11,8 +11,11 @@ const (
 	Rate = 64 << 20
 	// lookEvery is how often Run looks for something to do.
 	lookEvery = 15 * time.Second
+	// Share says how much of a processor a server's cycle takes: one part in so
+	// many.
+	Share = 4
 	// restFactor is how many times as long as a cycle took Run rests after it.
-	restFactor = 9
+	restFactor = 2
 	// cycleEvery is when it runs a cycle though nobody deleted anything: uploads
 	// that failed and blocks that were written over leave garbage, too.
 	cycleEvery = 24 * time.Hour

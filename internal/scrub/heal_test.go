@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"shale/internal/block"
@@ -223,20 +222,4 @@ func (m *fussyMedium) Inspect(c blockstore.ContainerID, committed int64) error {
 		return m.fail
 	}
 	return m.Store.Inspect(c, committed)
-}
-
-// Reading is held to a rate.
-func TestPace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		pace := scrub.Paced(1 << 20)
-		began := time.Now()
-		for range 10 {
-			if err := pace(t.Context(), 1<<20); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if took := time.Since(began); took != 10*time.Second {
-			t.Errorf("10 MiB at a MiB a second took %v", took)
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"shale/internal/blockstore"
 	"shale/internal/domain"
+	"shale/internal/pace"
 )
 
 const (
@@ -152,12 +153,12 @@ func (b *Background) pass(ctx context.Context, p *Progress) error {
 	for _, length := range containers {
 		total += length
 	}
-	pace := newPacer(rateFor(total, b.Every))
+	rate := pace.NewRate(rateFor(total, b.Every))
 	w := New(Options{
 		Catalog: b.Catalog, Medium: b.Medium, Key: b.Key, Read: true, Mark: true, Now: b.Now,
 		Pace: func(ctx context.Context, n int64) error {
 			b.stats.Bytes.Add(n)
-			return pace.wait(ctx, n)
+			return rate.Wait(ctx, n)
 		},
 		Found: func(f *Finding) {
 			if f.Record() {
@@ -209,31 +210,3 @@ func rateFor(total int64, every time.Duration) int64 {
 	}
 	return min(max(total/seconds, minRate), maxRate)
 }
-
-// A pacer lets bytes through at a rate.
-type pacer struct {
-	rate int64     // bytes a second
-	next time.Time // when the next bytes may be read
-}
-
-func newPacer(rate int64) *pacer { return &pacer{rate: rate} }
-
-// wait waits until n bytes more may have been read.
-func (p *pacer) wait(ctx context.Context, n int64) error {
-	now := time.Now()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	p.next = p.next.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
-	timer := time.NewTimer(p.next.Sub(now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Paced gives a Pace that reads so many bytes a second.
-func Paced(rate int64) func(context.Context, int64) error { return newPacer(rate).wait }

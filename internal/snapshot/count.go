@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"shale/internal/block"
 	"shale/internal/blockmap"
+	"shale/internal/pace"
 )
 
 // A counter counts, for each holder, its blocks and those that are its alone.
@@ -24,7 +24,8 @@ type counter struct {
 	zeros            map[block.ID]bool // blocks without a payload, one in each domain
 	limit            int               // blocks in memory
 	log              countLog
-	pace             *pace
+	share            *pace.Share // nil to hold nothing back
+	steps            int
 	distinct, unique []int64 // by holder
 }
 
@@ -61,6 +62,14 @@ func (c *counter) run(ctx context.Context) error {
 	return nil
 }
 
+// step is called with each block or event.
+func (c *counter) step(ctx context.Context) error {
+	if c.steps++; c.steps%64 != 1 { // the clock costs as much as a step
+		return nil
+	}
+	return c.share.Step(ctx)
+}
+
 // note logs what each holder has that the one before had not, and the other way
 // round, and then what has been written to pending snapshots.
 func (c *counter) note(ctx context.Context) error {
@@ -80,14 +89,14 @@ func (c *counter) note(ctx context.Context) error {
 				err = log(change.Second, event{i, eventCame})
 			}
 			if err == nil {
-				err = c.pace.step(ctx)
+				err = c.step(ctx)
 			}
 			if err != nil {
 				return fmt.Errorf("count the blocks of snapshot %d: %w", holder.Key, err)
 			}
 		}
 		last = holder.Root
-		if err := c.pace.step(ctx); err != nil {
+		if err := c.step(ctx); err != nil {
 			return err
 		}
 	}
@@ -119,7 +128,7 @@ func (c *counter) pass(ctx context.Context, from, to uint64) (done bool, err err
 	distinct, present, at := make([]int64, len(c.holders)), int64(0), 0
 	for logged, err := range c.log.part(int(from >> 24)) {
 		if err == nil {
-			err = c.pace.step(ctx)
+			err = c.step(ctx)
 		}
 		if err != nil {
 			return false, err
@@ -172,36 +181,4 @@ func (c *counter) pass(ctx context.Context, from, to uint64) (done bool, err err
 		}
 	}
 	return true, nil
-}
-
-// A pace makes long work rest. A nil one does not.
-type pace struct {
-	slice time.Duration // of work, after which it rests restFactor times as long
-	steps int
-	began time.Time
-}
-
-// step is called again and again during the work, at most microseconds apart.
-func (p *pace) step(ctx context.Context) error {
-	if p == nil {
-		return nil
-	}
-	if p.steps++; p.steps%64 != 1 { // the clock costs as much as a step
-		return nil
-	}
-	now := time.Now()
-	if p.began.IsZero() {
-		p.began = now
-	}
-	worked := now.Sub(p.began)
-	if worked < p.slice {
-		return nil
-	}
-	select {
-	case <-time.After(restFactor * worked):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	p.began = time.Now()
-	return nil
 }

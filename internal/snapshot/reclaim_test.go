@@ -226,6 +226,51 @@ func TestReclaimCompacts(t *testing.T) {
 	}
 }
 
+// A server's cycle rests while it marks and while it copies, and a rest that is
+// called off ends it with nothing lost.
+func TestReclaimRests(t *testing.T) {
+	f := newFixture(t)
+	kept := map[int64][]byte{5: noise(100), 70: data(0), 71: data(7)}
+	id := f.stored("", kept)
+	dead := make(map[int64][]byte)
+	for i := range int64(20) {
+		dead[i] = noise(uint64(i + 1))
+	}
+	f.remove(f.stored("", dead))
+	f.cycle()
+	var step string
+	rests := make(map[string]int)
+	left := 1 << 30
+	errStop := errors.New("no more rest")
+	collector := reclaim.New(reclaim.Options{
+		Catalog: f.Catalog, Store: f.Store, Now: f.Clock.Now, Step: func(what string) { step = what },
+		Rest: func(context.Context) error {
+			if rests[step]++; left == 0 {
+				return errStop
+			}
+			left--
+			return nil
+		},
+	})
+	for left = range 3 {
+		if _, err := collector.Cycle(t.Context()); !errors.Is(err, errStop) {
+			t.Fatalf("a cycle that may rest %d times: got %v", left, err)
+		}
+		f.holds(id, kept)
+	}
+	left = 1 << 30
+	clear(rests)
+	if r, err := collector.Cycle(t.Context()); err != nil || r.Dropped != 1 || r.Relocated < 3 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	for _, what := range []string{"marking what is in use", "compacting"} {
+		if rests[what] == 0 {
+			t.Errorf("no rest while %s: %v", what, rests)
+		}
+	}
+	f.holds(id, kept)
+}
+
 // A segment that is away, or has a damaged record, holds up no other.
 func TestReclaimBesideMissingSegment(t *testing.T) {
 	f := newFixture(t)

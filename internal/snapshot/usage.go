@@ -10,6 +10,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/pace"
 )
 
 const (
@@ -20,11 +21,8 @@ const (
 	partBuffer = 16 << 10
 	// countRest is how long the count rests at least between two runs.
 	countRest = 5 * time.Second
-	// After each countSlice of work the count rests restFactor times as long, so
-	// that it takes a tenth of a processor, and no request waits for it longer
-	// than that.
-	countSlice = 10 * time.Millisecond
-	restFactor = 9
+	// countShare says how much of a processor the count takes: one part in so many.
+	countShare = 10
 	// countAgain is when it looks for changes that nobody told it of.
 	countAgain = 10 * time.Minute
 )
@@ -114,7 +112,7 @@ func (s *Service) KeepUsage(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		counted, err := s.count(ctx, true, &pace{slice: countSlice})
+		counted, err := s.count(ctx, true, pace.NewShare(countShare))
 		took := time.Since(began)
 		switch {
 		case ctx.Err() != nil:
@@ -181,7 +179,7 @@ func (s *Service) overtaken(ctx context.Context, holders []Holder, err error) er
 
 // count is CountUsage, but for errOvertaken. With ifChanged it counts only, and
 // reports so, if the holders are not those of the last count.
-func (s *Service) count(ctx context.Context, ifChanged bool, p *pace) (counted bool, err error) {
+func (s *Service) count(ctx context.Context, ifChanged bool, share *pace.Share) (counted bool, err error) {
 	at := s.now().UTC().Truncate(time.Millisecond)
 	holders, err := s.catalog.Holders(ctx)
 	if err != nil {
@@ -198,7 +196,7 @@ func (s *Service) count(ctx context.Context, ifChanged bool, p *pace) (counted b
 		return false, err
 	}
 	c := counter{
-		service: s, holders: holders, zeros: zeros, limit: s.maxCounted, pace: p,
+		service: s, holders: holders, zeros: zeros, limit: s.maxCounted, share: share,
 		distinct: make([]int64, len(holders)), unique: make([]int64, len(holders)),
 	}
 	c.log.fs, c.log.buffer = s.scratch, s.partBuffer
