@@ -191,7 +191,7 @@ func (n *node) open(ctx context.Context, dir *datadir.Dir, o nodeOptions) error 
 	})
 	n.collector = reclaim.New(reclaim.Options{
 		Catalog: n.catalog, Store: n.store, Now: n.clock.now, Logger: o.log, Rate: reclaim.Rate,
-		Rest:  pace.NewShare(reclaim.Share).Step,
+		Rest:  func() func(context.Context) error { return pace.NewShare(reclaim.Share).Step },
 		Alone: func() (func() error, bool, error) { return datadir.Alone(dir.Path()) },
 	})
 	if o.scrubEvery > 0 {

@@ -12,8 +12,9 @@ import (
 const slice = 10 * time.Millisecond
 
 // A Share makes long work take but a share of one processor, or of the disk, if
-// it asks for a step again and again, every few milliseconds at least. It is for
-// one goroutine. A nil one holds nothing back.
+// it asks for a step again and again, every few milliseconds at least. All the
+// time between two steps counts as work, so each work needs a Share of its own.
+// It is for one goroutine. A nil one holds nothing back.
 type Share struct {
 	rest  int       // how many times as long as it worked it rests
 	began time.Time // to work; zero before the first step

@@ -132,6 +132,7 @@ func (y *cycle) pause(ctx context.Context, size int64) error {
 	defer t.Stop()
 	select {
 	case <-t.C:
+		y.rest = y.newRest() // this was one
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

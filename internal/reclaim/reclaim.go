@@ -140,9 +140,10 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 	// Rate bounds what is copied, in bytes per second; 0 does not.
 	Rate int64
-	// Rest is called between pieces of work of some milliseconds, and may take its
-	// time; an error ends the cycle. Nil does not rest.
-	Rest func(ctx context.Context) error
+	// Rest gives what is called between pieces of work of some milliseconds, and
+	// may take its time; an error ends the cycle. Each cycle has a new one, as
+	// has what comes after a wait that is no work. Nil does not rest.
+	Rest func() func(ctx context.Context) error
 	// Alone keeps others from copying containers until release is called. It
 	// reports false if one is at it. Nil if there is nobody.
 	Alone func() (release func() error, alone bool, err error)
@@ -175,7 +176,7 @@ type Collector struct {
 	now     func() time.Time
 	log     *slog.Logger
 	rate    int64
-	rest    func(context.Context) error
+	newRest func() func(context.Context) error
 	alone   func() (func() error, bool, error)
 	step    func(string)
 	stats   Stats
@@ -189,13 +190,13 @@ func (c *Collector) Stats() *Stats { return &c.stats }
 // New makes a Collector.
 func New(o Options) *Collector {
 	c := &Collector{
-		cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, rest: o.Rest, alone: o.Alone, step: o.Step,
+		cycle: make(chan struct{}, 1), catalog: o.Catalog, store: o.Store, now: o.Now, log: o.Logger, rate: o.Rate, newRest: o.Rest, alone: o.Alone, step: o.Step,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	if c.rest == nil {
-		c.rest = context.Context.Err
+	if c.newRest == nil {
+		c.newRest = func() func(context.Context) error { return context.Context.Err }
 	}
 	if c.step == nil {
 		c.step = func(string) {}
@@ -279,7 +280,7 @@ func (y *cycle) tidy(ctx context.Context) error {
 // FreedBytes is by how much the containers would become shorter, and Dropped how
 // many would go. What is written while it looks may be counted as not in use.
 func (c *Collector) Survey(ctx context.Context) (Report, error) {
-	y := &cycle{Collector: c, generation: 1<<63 - 1, survey: true}
+	y := &cycle{Collector: c, generation: 1<<63 - 1, survey: true, rest: c.newRest()}
 	y.Began = c.now()
 	c.step("marking what is in use")
 	if err := y.Mark(ctx); err != nil {
@@ -307,22 +308,23 @@ func (c *Collector) Survey(ctx context.Context) (Report, error) {
 type cycle struct {
 	*Collector
 	generation Generation
+	rest       func(context.Context) error
 	marks      *marks
-	left       map[blockstore.ContainerID]rest // after the sweep
-	last       blockstore.ContainerID          // the newest one then
-	survey     bool                            // what is not in use is as good as gone
-	full       bool                            // there was no room to compact everything
+	left       map[blockstore.ContainerID]remainder // after the sweep
+	last       blockstore.ContainerID               // the newest one then
+	survey     bool                                 // what is not in use is as good as gone
+	full       bool                                 // there was no room to compact everything
 	Report
 }
 
-// A rest is what a container has records of, condemned ones among them: to copy
+// A remainder is what a container has records of, condemned ones among them: to copy
 // those before they are removed would be for nothing, and again next time.
-type rest struct{ records, bytes int64 }
+type remainder struct{ records, bytes int64 }
 
 // sparse reports whether copying the rest of a container of the length gives
 // back enough. Up to two pages for each record are not counted as waste, so that
 // no copy is as sparse as what it is one of.
-func (r rest) sparse(length int64) bool {
+func (r remainder) sparse(length int64) bool {
 	waste := length - r.bytes - (2*r.records+2)*pageSize
 	return waste*100 >= length*(100-sparse)
 }
@@ -333,7 +335,7 @@ func (c *Collector) Begin(ctx context.Context) (*cycle, error) {
 	if err != nil {
 		return nil, err
 	}
-	y := &cycle{Collector: c, generation: g}
+	y := &cycle{Collector: c, generation: g, rest: c.newRest()}
 	y.Began = c.now()
 	return y, nil
 }
@@ -350,7 +352,7 @@ func (y *cycle) Sweep(ctx context.Context) error {
 
 // judge goes through all records.
 func (y *cycle) judge(ctx context.Context, carryOut func(*Sentence) error) error {
-	y.left = make(map[blockstore.ContainerID]rest)
+	y.left = make(map[blockstore.ContainerID]remainder)
 	y.LiveBytes, y.DeadBytes = 0, 0
 	var after block.ID
 	for {
@@ -410,5 +412,5 @@ func (y *cycle) decide(r *Candidate, s *Sentence) {
 		return
 	}
 	left := y.left[r.Container]
-	y.left[r.Container] = rest{left.records + 1, left.bytes + r.Length}
+	y.left[r.Container] = remainder{left.records + 1, left.bytes + r.Length}
 }

@@ -240,16 +240,19 @@ func TestReclaimRests(t *testing.T) {
 	f.cycle()
 	var step string
 	rests := make(map[string]int)
-	left := 1 << 30
+	left, begun := 1<<30, 0
 	errStop := errors.New("no more rest")
 	collector := reclaim.New(reclaim.Options{
 		Catalog: f.Catalog, Store: f.Store, Now: f.Clock.Now, Step: func(what string) { step = what },
-		Rest: func(context.Context) error {
-			if rests[step]++; left == 0 {
-				return errStop
+		Rest: func() func(context.Context) error {
+			begun++
+			return func(context.Context) error {
+				if rests[step]++; left == 0 {
+					return errStop
+				}
+				left--
+				return nil
 			}
-			left--
-			return nil
 		},
 	})
 	for left = range 3 {
@@ -267,6 +270,10 @@ func TestReclaimRests(t *testing.T) {
 		if rests[what] == 0 {
 			t.Errorf("no rest while %s: %v", what, rests)
 		}
+	}
+	// Else the time between two cycles would count as work.
+	if begun != 4 {
+		t.Errorf("4 cycles have begun to rest %d times", begun)
 	}
 	f.holds(id, kept)
 }
