@@ -35,20 +35,17 @@ func (s *Store) Inspect(c blockstore.ContainerID, committed int64) error {
 		return err
 	}
 	wrong := func(why string) error { return &blockstore.ContainerError{Container: c, Size: size, Why: why} }
-	if size < committed {
-		return wrong(fmt.Sprintf("it has %d bytes, and %d were committed to it", size, committed))
-	}
 	h, err := s.readHeader(c, FileName(c))
 	var corrupt *blockstore.CorruptError
 	switch {
+	case err == nil && h.store != s.id:
+		return wrong("it belongs to another store") // whatever its length
+	case size < committed:
+		return wrong(fmt.Sprintf("it has %d bytes, and %d were committed to it", size, committed))
 	case errors.As(err, &corrupt):
 		return wrong("its header: " + corrupt.Why)
-	case err != nil:
-		return err
-	case h.store != s.id:
-		return wrong("it belongs to another store")
 	}
-	return nil
+	return err
 }
 
 // Unknown names the segments among those of the folder that are not known, in the order of their numbers. Other files are left out.

@@ -62,10 +62,33 @@ func (s *Store) inspect(names []string, committed int64) (remains, error) {
 		name, beyond = FileName(s.last), beyond+size-committed
 		r.tail = true
 	}
-	if err := refuseBeyond(name, beyond); err != nil || size < committed {
+	if err := refuseBeyond(name, beyond); err != nil {
 		return r, err
 	}
+	if size < committed {
+		return r, s.checkNewest(names)
+	}
 	return s.inspectLast(r, committed)
+}
+
+// checkNewest is for a last segment that is cut or away, without which there is a
+// start: not so if it is because the segments are another store's. The newest
+// whose header can be read tells.
+func (s *Store) checkNewest(names []string) error {
+	var there []blockstore.ContainerID
+	for _, name := range names {
+		if c, ok := ParseName(name); ok && c <= s.last {
+			there = append(there, c)
+		}
+	}
+	slices.Sort(there)
+	for _, c := range slices.Backward(there) {
+		// Of one that cannot be read the first look at all of them tells.
+		if h, err := s.readHeader(c, FileName(c)); err == nil {
+			return s.checkOwner(FileName(c), h)
+		}
+	}
+	return nil
 }
 
 // refuseBeyond refuses more bytes beyond what the catalog knows than a crash can

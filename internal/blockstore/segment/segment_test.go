@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -160,6 +161,43 @@ func TestAnotherCatalogIsRefused(t *testing.T) {
 		f.id[0]--
 		f.committed[1] = p.Offset + 2*4096
 		f.check(f.mustOpen(), p, 'a')
+	}
+}
+
+// Not even if it knows of more than there is, which a store may have lost: one
+// of its own is opened.
+func TestAnotherCatalogThatKnowsOfMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		knows blockstore.ContainerID
+		more  int64
+		spoil func(path string) error
+	}{
+		"more bytes":    {1, 4096, nil},
+		"more segments": {3, 4096, nil},
+		"more segments, and a header that cannot be read": {3, 4096, func(path string) error {
+			return os.WriteFile(path, make([]byte, 3*4096), 0o600)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFolder(t)
+			f.max = 3 * 4096 // one batch each
+			s := f.mustOpen()
+			f.append(s, 'a', true)
+			if c.spoil != nil {
+				f.append(s, 'b', true)
+				if err := c.spoil(f.file(2)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.committed[c.knows] += c.more
+			f.id[0]++
+			_, err := f.open()
+			if want := segment.FileName(1) + " belongs to another catalog"; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+			}
+			f.id[0]--
+			f.mustOpen()
+		})
 	}
 }
 
