@@ -6,9 +6,9 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
 	"shale/internal/blockstore"
+	"shale/internal/pace"
 )
 
 // Compact copies what is in use out of containers that hold little of it, those
@@ -128,15 +128,9 @@ func (y *cycle) pause(ctx context.Context, size int64) error {
 	if y.rate == 0 {
 		return ctx.Err()
 	}
-	t := time.NewTimer(time.Duration(size) * time.Second / time.Duration(y.rate))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		y.rest = y.newRest() // this was one
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	err := pace.NewRate(y.rate).Wait(ctx, size)
+	y.rest = y.newRest() // this was one
+	return err
 }
 
 // Drop removes the containers that have no record. It needs no cycle before it.
