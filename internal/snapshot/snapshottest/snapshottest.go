@@ -165,7 +165,8 @@ func (e *Env) start(t testing.TB) {
 	e.resume = func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
-		running.Go(func() { e.Service.Run(ctx) })
+		service := e.Service // the test may put another one into its place
+		running.Go(func() { service.Run(ctx) })
 		e.halt = func() {
 			cancel()
 			running.Wait()
