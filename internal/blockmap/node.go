@@ -261,15 +261,24 @@ func load(ctx context.Context, r Reader, id block.ID, level int) (view, error) {
 	if id.IsZero() {
 		return view{}, nil
 	}
-	if err := ctx.Err(); err != nil {
+	b, err := read(ctx, r, id)
+	if err != nil {
 		return view{}, err
+	}
+	return decode(id, level, b)
+}
+
+// read reads the bytes of the node with the id, which have its hash.
+func read(ctx context.Context, r Reader, id block.ID) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	b, err := r.ReadNode(ctx, id)
 	if err != nil {
-		return view{}, fmt.Errorf("read map node %v: %w", id, err)
+		return nil, fmt.Errorf("read map node %v: %w", id, err)
 	}
 	if _, verified := r.(Verified); !verified && sha256.Sum256(b) != id {
-		return view{}, &CorruptError{id, "its bytes do not have its hash"}
+		return nil, &CorruptError{id, "its bytes do not have its hash"}
 	}
-	return decode(id, level, b)
+	return b, nil
 }

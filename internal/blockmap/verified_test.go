@@ -88,6 +88,27 @@ func TestLeavesReadAhead(t *testing.T) {
 	}
 }
 
+// Wherever a node is missing in a long walk, and wherever that begins, all that
+// comes before it is told before the error is, and nothing after it.
+func TestLongWalkToAnError(t *testing.T) {
+	mem, base := newMemory(), make(model)
+	for i := range block.Index(300) { // one in each leaf
+		base[64*i] = blockID(uint64(i))
+	}
+	root := fold(t, mem, block.ID{}, base).Root
+	for id, node := range mem.nodes {
+		delete(mem.nodes, id)
+		for _, from := range []block.Index{0, 64*130 + 7} {
+			want, wantErr := collect(blockmap.Walk(t.Context(), mem, root, from))
+			got, err := collect(blockmap.Walk(t.Context(), &verified{memory: mem}, root, from))
+			if len(got) != len(want) || len(got) > 0 && got[len(got)-1] != want[len(want)-1] || (err == nil) != (wantErr == nil) {
+				t.Errorf("from %d, without a node of level %d: %d blocks and %v, want %d and %v", from, node[1], len(got), err, len(want), wantErr)
+			}
+		}
+		mem.nodes[id] = node
+	}
+}
+
 // Whoever stops in the middle of a walk leaves nothing behind that reads.
 func TestStoppedWalkReadsNoMore(t *testing.T) {
 	mem, base := newMemory(), make(model)
@@ -95,6 +116,18 @@ func TestStoppedWalkReadsNoMore(t *testing.T) {
 		base[i] = blockID(uint64(i))
 	}
 	root := fold(t, mem, block.ID{}, base).Root
+	v := &verified{memory: mem}
+	func() {
+		defer func() { _ = recover() }()
+		for e := range blockmap.Walk(t.Context(), v, root, 0) {
+			if e.Index == 64*100 {
+				panic("in the middle")
+			}
+		}
+	}()
+	if n := v.inside.Load(); n != 0 {
+		t.Fatalf("%d calls are in progress after a panic", n)
+	}
 	for stop := range 200 {
 		v := &verified{memory: mem, delay: 100 * time.Microsecond}
 		seen := 0

@@ -3,7 +3,6 @@ package blockmap
 import (
 	"context"
 	"iter"
-	"slices"
 
 	"shale/internal/block"
 )
@@ -37,49 +36,62 @@ type Change struct {
 // Diff gives the indexes, from the given one on and ascending, at which the
 // two maps differ. Subtrees that the maps share are skipped, so it costs
 // O(changes), whatever the size of the maps. A Verified is asked for many leaves
-// at a time, of which up to maxAhead pairs, and as many again that are being read
-// meanwhile, are then in memory beside the path. The first error ends it.
+// at a time, and from some on beside the comparison of those before, of which
+// (maxWaiting+2)*maxAhead pairs are then in memory beside the path at most. It is
+// asked by one goroutine at a time, and by none after the end. The first error
+// ends it.
 func Diff(ctx context.Context, r Reader, first, second block.ID, from block.Index) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		if first == second {
 			return
 		}
-		d := differ{ctx: ctx, r: r, from: from, yield: yield, ahead: 1}
-		defer d.drop()
-		if d.walk(pair{first: first, second: second}, rootLevel) {
-			d.flush()
+		root := pair{first: first, second: second}
+		c := comparison{from: from, yield: yield}
+		d := differ{ctx: ctx, r: r, from: from, ahead: 1, beside: never, take: c.batch}
+		if _, ok := r.(Verified); ok {
+			d.beside = minBeside
+		}
+		if d.walk(root, rootLevel) || !d.long {
+			return
+		}
+		batches, stop := make(chan batch, maxWaiting), make(chan struct{})
+		d.beside, d.take = never, func(b batch) bool {
+			select {
+			case batches <- b:
+				return true
+			case <-stop:
+				return false
+			}
+		}
+		defer func() {
+			close(stop)
+			for range batches { // until it has ended
+			}
+		}()
+		go func() {
+			defer close(batches)
+			d.walk(root, rootLevel)
+		}()
+		for b := range batches {
+			if !c.batch(b) {
+				return
+			}
 		}
 	}
-}
-
-type differ struct {
-	ctx   context.Context //nolint:containedctx // lives for one call of Diff
-	r     Reader
-	from  block.Index
-	yield func(Change, error) bool
-	// ahead is how many pairs of leaves are read at a time, next.
-	ahead int
-	// reading are the pairs that come next, nil for none.
-	reading *batch
 }
 
 const (
 	// maxAhead bounds the pairs of leaves that are read at a time, at 4 KiB each. It
 	// begins with one pair and doubles: a short page reads no more than it needs.
 	maxAhead = 64
-	// minBeside is for how many pairs those before them are compared meanwhile.
+	// minBeside is how many pairs are read at a time when reading goes on beside
+	// the comparison.
 	minBeside = 16
+	never     = maxAhead + 1
+	// maxWaiting is how many batches wait for the comparison: with few of them one
+	// goroutine has to wake the other for each.
+	maxWaiting = 4
 )
-
-// A batch is pairs of leaves that are read at once.
-type batch struct {
-	pairs []pair
-	// first and second are the nodes of the ids that are not zero, in order: of one
-	// map and then of the other, as each may lie in a row.
-	first, second [][]byte
-	err           error         // why they could not be read, all of them
-	read          chan struct{} // closed once they are set
-}
 
 // A pair is two nodes of one place, of which base is the first index below them.
 type pair struct {
@@ -87,11 +99,35 @@ type pair struct {
 	first, second block.ID
 }
 
+// A batch is pairs of leaves that were read.
+type batch struct {
+	pairs []pair
+	// first and second are the nodes of the ids that are not zero, in order: of one
+	// map and then of the other, as each may lie in a row.
+	first, second [][]byte
+	err           error // why the walk ends behind them
+}
+
+// A differ walks two maps and reads their leaves.
+type differ struct {
+	ctx  context.Context //nolint:containedctx // lives for one call of Diff
+	r    Reader
+	from block.Index
+	// ahead is how many pairs of leaves are read at a time, next.
+	ahead int
+	// beside is from how many on the walk ends and is long: it is to be taken up
+	// again, from where it is, by another goroutine.
+	beside int
+	long   bool
+	// take is given what was read, and reports whether to go on.
+	take func(batch) bool
+}
+
 // walk compares two inner nodes. It reports whether to go on.
 func (d *differ) walk(p pair, level int) bool {
 	a, b, err := d.load(p, level)
 	if err != nil {
-		return d.flush() && d.fail(err)
+		return d.fail(err)
 	}
 	var leaves []pair
 	for s := a.differs(&b, 0); s < maxFanout; s = a.differs(&b, s+1) {
@@ -107,11 +143,14 @@ func (d *differ) walk(p pair, level int) bool {
 			}
 			continue
 		}
+		if leaves == nil {
+			leaves = make([]pair, 0, d.ahead)
+		}
 		if leaves = append(leaves, below); len(leaves) >= d.ahead {
 			if !d.leaves(leaves) {
 				return false
 			}
-			leaves = leaves[:0]
+			leaves = nil
 		}
 	}
 	return d.leaves(leaves)
@@ -125,79 +164,88 @@ func (d *differ) load(p pair, level int) (a, b view, err error) {
 }
 
 func (d *differ) fail(err error) bool {
-	d.yield(Change{}, err)
+	d.take(batch{err: err})
 	return false
 }
 
-// leaves compares pairs of leaves, or begins to read them and compares those
-// before them.
+// leaves reads pairs of leaves: those that cannot all be read one after the
+// other, so that what can be read is told before the error is.
 func (d *differ) leaves(pairs []pair) bool {
-	d.ahead = min(2*d.ahead, maxAhead)
-	r, ok := d.r.(Verified)
-	if !ok || len(pairs) < 2 {
-		return d.flush() && d.singly(pairs)
+	if len(pairs) == 0 {
+		return true
 	}
+	if len(pairs) >= d.beside {
+		d.from, d.long = max(d.from, pairs[0].base), true
+		return false
+	}
+	d.ahead = min(2*d.ahead, maxAhead)
 	if err := d.ctx.Err(); err != nil {
 		return d.fail(err)
 	}
-	b := &batch{pairs: slices.Clone(pairs), read: make(chan struct{})}
-	if len(pairs) < minBeside {
-		b.fill(d.ctx, r)
-		return d.flush() && d.compare(b)
-	}
-	before := d.reading
-	d.reading = b
-	go func() {
-		// The second begins where the first ends, most often.
-		if before != nil {
-			<-before.read
+	r, ok := d.r.(Verified)
+	if ok && len(pairs) > 1 {
+		if b, err := readBatch(d.ctx, r, pairs); err == nil {
+			return d.take(b)
 		}
-		b.fill(d.ctx, r)
-	}()
-	return before == nil || d.compare(before)
-}
-
-// flush compares what is being read.
-func (d *differ) flush() bool {
-	b := d.reading
-	d.reading = nil
-	return b == nil || d.compare(b)
-}
-
-// drop waits until nothing is being read any more.
-func (d *differ) drop() {
-	if d.reading != nil {
-		<-d.reading.read
 	}
+	for i := range pairs {
+		b, err := d.readPair(pairs[i : i+1])
+		if err != nil {
+			return d.fail(err)
+		}
+		if !d.take(b) {
+			return false
+		}
+	}
+	return true
 }
 
-func (b *batch) fill(ctx context.Context, r Verified) {
-	defer close(b.read)
-	ids := make([]block.ID, 0, 2*len(b.pairs))
-	for i := range b.pairs {
-		if id := b.pairs[i].first; !id.IsZero() {
+func readBatch(ctx context.Context, r Verified, pairs []pair) (batch, error) {
+	ids := make([]block.ID, 0, 2*len(pairs))
+	for i := range pairs {
+		if id := pairs[i].first; !id.IsZero() {
 			ids = append(ids, id)
 		}
 	}
 	firsts := len(ids)
-	for i := range b.pairs {
-		if id := b.pairs[i].second; !id.IsZero() {
+	for i := range pairs {
+		if id := pairs[i].second; !id.IsZero() {
 			ids = append(ids, id)
 		}
 	}
-	var nodes [][]byte
-	if nodes, b.err = r.ReadVerified(ctx, ids); b.err == nil {
-		b.first, b.second = nodes[:firsts], nodes[firsts:]
+	nodes, err := r.ReadVerified(ctx, ids)
+	if err != nil {
+		return batch{}, err
 	}
+	return batch{pairs: pairs, first: nodes[:firsts], second: nodes[firsts:]}, nil
 }
 
-// compare compares the pairs of a batch: those that could not all be read one
-// after the other, so that what can be read is told before the error is.
-func (d *differ) compare(b *batch) bool {
-	<-b.read
-	if b.err != nil {
-		return d.singly(b.pairs)
+// readPair is readBatch of one pair.
+func (d *differ) readPair(p []pair) (b batch, err error) {
+	b.pairs = p
+	if id := p[0].first; !id.IsZero() {
+		b.first = make([][]byte, 1)
+		if b.first[0], err = read(d.ctx, d.r, id); err != nil {
+			return batch{}, err
+		}
 	}
+	if id := p[0].second; !id.IsZero() {
+		b.second = make([][]byte, 1)
+		if b.second[0], err = read(d.ctx, d.r, id); err != nil {
+			return batch{}, err
+		}
+	}
+	return b, nil
+}
+
+// A comparison compares leaves and tells what differs.
+type comparison struct {
+	from  block.Index
+	yield func(Change, error) bool
+}
+
+// batch compares the pairs of a batch. It reports whether to go on.
+func (c *comparison) batch(b batch) bool {
 	take := func(id *block.ID, nodes *[][]byte) (view, error) {
 		if id.IsZero() {
 			return view{}, nil
@@ -209,42 +257,34 @@ func (d *differ) compare(b *batch) bool {
 	for i := range b.pairs {
 		first, err := take(&b.pairs[i].first, &b.first)
 		if err != nil {
-			return d.fail(err)
+			return c.fail(err)
 		}
 		second, err := take(&b.pairs[i].second, &b.second)
 		if err != nil {
-			return d.fail(err)
+			return c.fail(err)
 		}
-		if !d.leaf(b.pairs[i].base, &first, &second) {
+		if !c.leaf(b.pairs[i].base, &first, &second) {
 			return false
 		}
 	}
-	return true
+	return b.err == nil || c.fail(b.err)
 }
 
-func (d *differ) singly(pairs []pair) bool {
-	for i := range pairs {
-		a, b, err := d.load(pairs[i], 0)
-		if err != nil {
-			return d.fail(err)
-		}
-		if !d.leaf(pairs[i].base, &a, &b) {
-			return false
-		}
-	}
-	return true
+func (c *comparison) fail(err error) bool {
+	c.yield(Change{}, err)
+	return false
 }
 
 // leaf gives what differs between two leaves.
-func (d *differ) leaf(base block.Index, a, b *view) bool {
+func (c *comparison) leaf(base block.Index, a, b *view) bool {
 	for s := a.differs(b, 0); s < maxFanout; s = a.differs(b, s+1) {
-		c := Change{Index: base + block.Index(s)}
-		if c.Index < d.from {
+		change := Change{Index: base + block.Index(s)}
+		if change.Index < c.from {
 			continue
 		}
-		copy(c.First[:], a.id(s))
-		copy(c.Second[:], b.id(s))
-		if !d.yield(c, nil) {
+		copy(change.First[:], a.id(s))
+		copy(change.Second[:], b.id(s))
+		if !c.yield(change, nil) {
 			return false
 		}
 	}

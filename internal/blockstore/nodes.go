@@ -49,161 +49,6 @@ func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err err
 	return node, nil
 }
 
-// minKept is the length in bytes from which on a node of many is worth being
-// kept: to keep a leaf with a few entries takes longer than to read and hash it
-// together with its neighbours.
-const minKept = 512
-
-// ReadVerified reads map nodes as ReadNode does, all of them or none.
-func (s *Store) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
-	return s.readNodes(ctx, ids, func(id block.ID, node []byte) {
-		if len(node) >= minKept || len(ids) < minLeft {
-			s.keepNode(id, bytes.Clone(node)) // which lies among others
-		}
-	})
-}
-
-// readNodes reads map nodes and calls read with each that was not in memory.
-func (s *Store) readNodes(ctx context.Context, ids []block.ID, read func(block.ID, []byte)) ([][]byte, error) {
-	nodes := make([][]byte, len(ids))
-	var missing []block.ID
-	for i, id := range ids {
-		if node, found := s.keptNode(id); found {
-			nodes[i] = node
-		} else {
-			missing = append(missing, id)
-		}
-	}
-	found, err := s.readMissing(ctx, missing)
-	if err != nil {
-		return nil, err
-	}
-	for i, id := range ids {
-		if nodes[i] == nil {
-			nodes[i], found = found[0], found[1:]
-			read(id, nodes[i])
-		}
-	}
-	return nodes, nil
-}
-
-// minRun is how many nodes have to lie behind each other for the place of the
-// next to be asked for by itself, and minLeft how many have to be left: a few
-// that are asked for together take less than as many that are not.
-const (
-	minRun  = 4
-	minLeft = 16
-)
-
-// What is read of a run at first, longer than any node, and at most, in bytes.
-const (
-	firstPart = 8 << 10
-	maxPart   = 256 << 10
-)
-
-// readMissing reads map nodes that are not in memory. Where they are is asked
-// once for each run of them that lie behind each other, or once for all.
-func (s *Store) readMissing(ctx context.Context, ids []block.ID) ([][]byte, error) {
-	nodes := make([][]byte, 0, len(ids))
-	for s.nodeLength != nil && len(ids)-len(nodes) >= minLeft {
-		run, err := s.readRun(ctx, ids[len(nodes):])
-		if err != nil {
-			return nil, err
-		}
-		if nodes = append(nodes, run...); len(run) < minRun {
-			break
-		}
-	}
-	if len(nodes) == len(ids) {
-		return nodes, nil
-	}
-	locations, err := s.index.LocateNodes(ctx, ids[len(nodes):])
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids[len(nodes):] {
-		loc, found := locations[id]
-		if !found {
-			return nil, ErrNotFound
-		}
-		node, err := s.nodeAt(ctx, id, loc)
-		if err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, node)
-	}
-	return nodes, nil
-}
-
-// A nodePlace is where a node may be.
-type nodePlace struct {
-	container ContainerID
-	offset    int64
-}
-
-// readRun reads the first of the nodes and those next that lie right behind it,
-// as the leaves of a map do that were written together: then only the place of
-// the first is looked up, and not even that if it is the end of the run before.
-// That each is the one that it is taken for says its hash, wherever its bytes
-// were found. What cannot be read in this way is left to others, who say why.
-func (s *Store) readRun(ctx context.Context, ids []block.ID) (nodes [][]byte, err error) {
-	if end := s.runEnd.Load(); end != nil {
-		if nodes = s.readRow(ctx, *end, ids); len(nodes) > 0 {
-			return nodes, ctx.Err()
-		}
-	}
-	loc, found, err := s.index.Locate(ctx, ids[0])
-	if err != nil || !found {
-		return nil, err
-	}
-	return s.readRow(ctx, nodePlace{loc.Container, loc.Offset}, ids), ctx.Err()
-}
-
-// readRow reads those of the nodes, from the first on, that lie one behind the
-// other at the place, or behind one other node there: that above the run before,
-// which is written after it.
-func (s *Store) readRow(ctx context.Context, at nodePlace, ids []block.ID) (nodes [][]byte) {
-	// As long as they are found twice as much is read the next time.
-	for size := firstPart; len(nodes) < len(ids); size = min(2*size, maxPart) {
-		part := make([]byte, size)
-		if s.medium.ReadAt(ctx, at.container, part, at.offset) != nil {
-			break
-		}
-		before, skipped := len(nodes), 0
-		nodes = s.appendNodes(nodes, part, ids)
-		if len(nodes) == 0 {
-			if skipped = s.nodeLength(part); skipped == 0 || skipped > len(part) {
-				break
-			}
-			nodes = s.appendNodes(nodes, part[skipped:], ids)
-		}
-		if len(nodes) == before {
-			break
-		}
-		at.offset += int64(skipped)
-		for _, node := range nodes[before:] {
-			at.offset += int64(len(node))
-		}
-	}
-	if len(nodes) > 0 {
-		s.runEnd.Store(&at)
-	}
-	return nodes
-}
-
-// appendNodes appends those of the nodes, from the first on that nodes does not
-// have yet, that b begins with one behind the other.
-func (s *Store) appendNodes(nodes [][]byte, b []byte, ids []block.ID) [][]byte {
-	for _, id := range ids[len(nodes):] {
-		n := s.nodeLength(b)
-		if n > len(b) || sha256.Sum256(b[:n]) != id {
-			break
-		}
-		nodes, b = append(nodes, b[:n:n]), b[n:]
-	}
-	return nodes
-}
-
 // nodeAt is readNode of a node that may be moved meanwhile.
 func (s *Store) nodeAt(ctx context.Context, id block.ID, loc Location) ([]byte, error) {
 	for {
@@ -237,33 +82,128 @@ func (s *Store) readNode(ctx context.Context, id block.ID, loc Location) ([]byte
 	return node, s.sound(ctx, id, loc)
 }
 
-// A Scan reads map nodes for somebody who goes through all of them once.
-// Neither they nor their locations are kept in memory, where they would take
-// the place of what is needed again.
-type Scan struct{ store *Store }
+// A NodeReader reads the map nodes of one walk, most of which are asked for in
+// the order in which they were written. It is for one goroutine at a time.
+type NodeReader struct {
+	store *Store
+	// keep says that nodes and their locations are kept in memory.
+	keep bool
+	row  row
+}
 
-// Scan gives a Scan of the store.
-func (s *Store) Scan() Scan { return Scan{s} }
+// NodeReader gives a NodeReader of the store.
+func (s *Store) NodeReader() *NodeReader {
+	return &NodeReader{store: s, keep: true, row: row{store: s}}
+}
+
+// Scan gives a NodeReader for somebody who goes through all nodes once: it keeps
+// neither them nor their locations in memory, where they would take the place of
+// what is needed again.
+func (s *Store) Scan() *NodeReader { return &NodeReader{store: s, row: row{store: s}} }
+
+const (
+	// minKept is the length in bytes from which on a node of many is worth being
+	// kept: to keep a leaf with a few entries takes longer than to read and hash it
+	// together with its neighbours.
+	minKept = 512
+	// minRow is how many nodes have to be found in a row for another one to be
+	// looked for, and minLeft how many have to be left: a few that are asked for
+	// together take less than as many that are not.
+	minRow  = 4
+	minLeft = 16
+)
 
 // ReadNode is Store.ReadNode.
-func (r Scan) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
-	s := r.store
-	if node, found := s.keptNode(id); found {
+func (r *NodeReader) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
+	if node, found := r.store.keptNode(id); found {
 		return node, nil
 	}
-	loc, found, err := s.index.Locate(ctx, id)
+	if node := r.row.find(ctx, id); node != nil {
+		if r.keep {
+			r.store.keepNode(id, bytes.Clone(node)) // which lies among others
+		}
+		return node, nil
+	}
+	if r.keep {
+		return r.store.ReadNode(ctx, id)
+	}
+	loc, found, err := r.store.index.Locate(ctx, id)
 	switch {
 	case err != nil:
 		return nil, err
 	case !found:
 		return nil, ErrNotFound
 	}
-	return s.nodeAt(ctx, id, loc)
+	return r.store.nodeAt(ctx, id, loc)
 }
 
-// ReadVerified is Store.ReadVerified.
-func (r Scan) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
-	return r.store.readNodes(ctx, ids, func(block.ID, []byte) {})
+// ReadVerified reads map nodes as ReadNode does, all of them or none.
+func (r *NodeReader) ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error) {
+	nodes := make([][]byte, len(ids))
+	var missing []block.ID
+	found, seek := 0, true // how many in this row; whether to look for another
+	for i, id := range ids {
+		if found > 0 {
+			if nodes[i] = r.row.next(ctx, id); nodes[i] == nil {
+				seek, found = found >= minRow, 0
+			}
+		}
+		if nodes[i] == nil {
+			if node, kept := r.store.keptNode(id); kept {
+				nodes[i] = node
+				continue
+			}
+			nodes[i] = r.row.next(ctx, id)
+		}
+		if nodes[i] == nil && seek && len(ids)-i >= minLeft {
+			if err := r.row.begin(ctx, id); err != nil {
+				return nil, err
+			}
+			nodes[i] = r.row.next(ctx, id)
+			seek = nodes[i] != nil
+		}
+		if nodes[i] == nil {
+			missing = append(missing, id)
+			continue
+		}
+		found++
+		r.keepOf(len(ids), id, nodes[i])
+	}
+	r.row.whole = found == len(ids)
+	return nodes, r.readMissing(ctx, ids, nodes, missing)
+}
+
+// readMissing reads those of the nodes that are not there yet. Where they are is
+// asked for all of them at once.
+func (r *NodeReader) readMissing(ctx context.Context, ids []block.ID, nodes [][]byte, missing []block.ID) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	locations, err := r.store.index.LocateNodes(ctx, missing)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if nodes[i] != nil {
+			continue
+		}
+		loc, found := locations[id]
+		if !found {
+			return ErrNotFound
+		}
+		if nodes[i], err = r.store.nodeAt(ctx, id, loc); err != nil {
+			return err
+		}
+		r.keepOf(len(ids), id, nodes[i])
+	}
+	return nil
+}
+
+// keepOf keeps a node of so many that were asked for, if that is worth it.
+func (r *NodeReader) keepOf(many int, id block.ID, node []byte) {
+	if r.keep && (len(node) >= minKept || many < minLeft) {
+		r.store.keepNode(id, bytes.Clone(node)) // which may lie among others
+	}
 }
 
 // A NodeWriter gathers new map nodes into batches for a Store. It is for one

@@ -35,9 +35,7 @@ func TestManyNodesAtATime(t *testing.T) {
 	if _, err := f.Store.ReadNode(t.Context(), ids[7]); err != nil { // now that one is in memory
 		t.Fatal(err)
 	}
-	for name, r := range map[string]interface {
-		ReadVerified(ctx context.Context, ids []block.ID) ([][]byte, error)
-	}{"scan": f.Store.Scan(), "store": f.Store} {
+	for name, r := range map[string]*blockstore.NodeReader{"scan": f.Store.Scan(), "reader": f.Store.NodeReader()} {
 		got, err := r.ReadVerified(t.Context(), ids)
 		if err != nil || len(got) != len(nodes) {
 			t.Fatalf("%s: %d nodes, %v", name, len(got), err)
@@ -100,7 +98,7 @@ func TestRunOfNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		index = &asked{Index: f.Catalog}
-		return f.over(t, m, index).Store.ReadVerified(t.Context(), ids)
+		return f.over(t, m, index).Store.NodeReader().ReadVerified(t.Context(), ids)
 	}
 	for _, c := range []struct {
 		name      string
@@ -211,6 +209,99 @@ func TestRunBehindRun(t *testing.T) {
 		if index.one.Load() != c.all || index.many.Load() != 0 {
 			t.Errorf("%s: one was looked up %d times by now, many %d times; want %d and 0", c.name, index.one.Load(), index.many.Load(), c.all)
 		}
+	}
+}
+
+// Behind leaves that were read in a row a node is found that lies behind its own
+// leaves, and then these are, without anybody being asked for their places; and
+// neither is taken for what it is if it is damaged.
+func TestNodeBehindItsLeaves(t *testing.T) {
+	f := newFixture(t)
+	var all []blockstore.Node
+	var above []block.ID
+	var below [][]block.ID
+	for group, entries := range []int{1, 1, 2, 40} {
+		var ids []block.ID
+		for i := range 128 {
+			n := leaf(uint64(1000*group+i), entries)
+			all, ids = append(all, n), append(ids, n.ID)
+		}
+		n := leaf(uint64(1000*group+999), 64)
+		all, above, below = append(all, n), append(above, n.ID), append(below, ids)
+	}
+	if err := f.Store.WriteNodes(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	var index *asked
+	fresh := func() *blockstore.Store {
+		m, err := segment.OpenReadOnly(f.FS, [16]byte{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		index = &asked{Index: f.Catalog}
+		return f.over(t, m, index).Store
+	}
+	walk := func(r *blockstore.NodeReader, told func(group int)) error {
+		for group := range above {
+			nodes := make([][]byte, 1)
+			var err error
+			if nodes[0], err = r.ReadNode(t.Context(), above[group]); err != nil {
+				return err
+			}
+			for half := range slices.Chunk(below[group], 64) {
+				more, err := r.ReadVerified(t.Context(), half)
+				if err != nil {
+					return err
+				}
+				nodes = append(nodes, more...)
+			}
+			for i, id := range append([]block.ID{above[group]}, below[group]...) {
+				if sha256.Sum256(nodes[i]) != id {
+					t.Errorf("group %d: node %d is another", group, i)
+				}
+			}
+			told(group)
+		}
+		return nil
+	}
+	for name, r := range map[string]func(*blockstore.Store) *blockstore.NodeReader{
+		"scan": (*blockstore.Store).Scan, "reader": (*blockstore.Store).NodeReader,
+	} {
+		reader := r(fresh())
+		// The first node and its first leaf are looked up, and the last one, which
+		// lies too far behind.
+		want := []int32{2, 2, 2, 3}
+		if err := walk(reader, func(group int) {
+			if one, many := index.one.Load(), index.many.Load(); one != want[group] || many != 0 {
+				t.Errorf("%s: group %d: one was looked up %d times by now, many %d times; want %d and 0", name, group, one, many, want[group])
+			}
+		}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	file, err := os.OpenFile(f.segments()[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for k, id := range []block.ID{above[1], below[1][0], below[1][70], above[2], below[2][127], above[3], below[3][1]} {
+		loc := f.locate(id)
+		at := loc.Offset + []int64{2, int64(loc.Length) - 1}[k%2]
+		flip := func() {
+			b := make([]byte, 1)
+			_, err := file.ReadAt(b, at)
+			b[0] ^= 4
+			if _, werr := file.WriteAt(b, at); errors.Join(err, werr) != nil {
+				t.Fatal(err, werr)
+			}
+		}
+		flip()
+		var damaged *blockstore.DamagedError
+		if err := walk(fresh().NodeReader(), func(int) {}); !errors.As(err, &damaged) || damaged.ID != id {
+			t.Errorf("node %d damaged: got %v, want a *DamagedError of it", k, err)
+		}
+		flip()
 	}
 }
 

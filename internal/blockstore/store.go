@@ -78,7 +78,6 @@ type Store struct {
 	// nodes keeps map nodes that have been verified; they never change.
 	nodes      *otter.Cache[block.ID, keptNode]
 	nodeLength func([]byte) int
-	runEnd     atomic.Pointer[nodePlace] // where the last run of nodes ended
 
 	// findLost begins FindLost, and lostFound is closed at its end.
 	findLost  sync.Once

@@ -22,10 +22,11 @@ func (y *cycle) Mark(ctx context.Context) error {
 		return err
 	}
 	m := marker{y.marks, newPassed(records)}
+	nodes := resting{y.store.Scan(), y.rest}
 	var last block.ID // the root before, below which all is marked
 	// In this order: what is not held any more was pinned before, if at all.
 	for _, root := range append(roots, y.store.Pinned()...) {
-		if err := blockmap.Reach(ctx, resting{y.store.Scan(), y.rest}, last, root, m); err != nil {
+		if err := blockmap.Reach(ctx, nodes, last, root, m); err != nil {
 			return fmt.Errorf("mark what is in use: %w; nothing is reclaimed until it can be read", err)
 		}
 		last = root
@@ -35,7 +36,7 @@ func (y *cycle) Mark(ctx context.Context) error {
 
 // A resting reads nodes, and rests in between.
 type resting struct {
-	scan blockstore.Scan
+	scan *blockstore.NodeReader
 	rest func(context.Context) error
 }
 

@@ -102,7 +102,7 @@ type Catalog interface {
 type Store interface {
 	// Barrier waits for those who hold records that nothing names yet.
 	Barrier(ctx context.Context) error
-	Scan() blockstore.Scan
+	Scan() *blockstore.NodeReader
 	// Frames gives the frames of a container up to its committed length.
 	Frames(ctx context.Context, c blockstore.ContainerID, length int64) func(func(blockstore.Frame, error) bool)
 	// Pinned gives the roots of maps that are being read. Those that are pinned

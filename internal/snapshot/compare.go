@@ -17,7 +17,7 @@ import (
 // compared that stand beside their locations, which takes the keys. The first
 // error ends it.
 func (s *Service) Compare(ctx context.Context, c Caller, first, second *Snapshot, from block.Index) iter.Seq2[blockmap.Change, error] {
-	changes := blockmap.Diff(ctx, s.store, first.Root, second.Root, from)
+	changes := blockmap.Diff(ctx, s.store.NodeReader(), first.Root, second.Root, from)
 	if first.Domain == second.Domain {
 		return changes
 	}

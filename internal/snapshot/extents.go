@@ -68,7 +68,7 @@ func (s *Service) Extents(ctx context.Context, c Caller, id string) iter.Seq2[Ex
 		}
 		m := merger{yield: yield}
 		zeros := zeroID(key)
-		for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, 0) {
+		for entry, err := range blockmap.Walk(ctx, s.store.NodeReader(), snap.Root, 0) {
 			if err != nil {
 				yield(Extent{}, s.mapError(&snap, err))
 				return

@@ -95,7 +95,7 @@ func (i *Image) Read(ctx context.Context, client seat.Client, offset, length int
 		ctx, cancel := context.WithCancel(ctx)
 		r := imageReader{ctx: ctx, image: i, client: client}
 		var stop func()
-		r.next, stop = iter.Pull2(blockmap.Walk(ctx, i.service.store, i.snap.Root, block.Index(offset/block.Size)))
+		r.next, stop = iter.Pull2(blockmap.Walk(ctx, i.service.store.NodeReader(), i.snap.Root, block.Index(offset/block.Size)))
 		defer func() {
 			cancel()
 			stop()

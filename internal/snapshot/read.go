@@ -54,7 +54,7 @@ func (s *Service) ListBlocks(ctx context.Context, c Caller, r ListBlocksRequest)
 	page.Blocks = make([]ListedBlock, 0, expected)
 	tokens := s.newTokens(page.Expiry)
 	tokens.expect(expected)
-	for entry, err := range blockmap.Walk(ctx, s.store, snap.Root, start.from) {
+	for entry, err := range blockmap.Walk(ctx, s.store.NodeReader(), snap.Root, start.from) {
 		if err != nil {
 			return BlockPage{}, s.mapError(&snap, err)
 		}

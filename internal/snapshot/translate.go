@@ -32,7 +32,7 @@ func (s *Service) translate(ctx context.Context, c *Copy, source *Snapshot, hold
 	g, writing := errgroup.WithContext(ctx)
 	g.SetLimit(maxTranslating)
 	failed := func() error {
-		for entry, err := range blockmap.Walk(writing, s.store, source.Root, 0) {
+		for entry, err := range blockmap.Walk(writing, s.store.NodeReader(), source.Root, 0) {
 			if err != nil {
 				return err
 			}
