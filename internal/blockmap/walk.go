@@ -119,6 +119,9 @@ type differ struct {
 	// again, from where it is, by another goroutine.
 	beside int
 	long   bool
+	// spare is where pairs are gathered until the walk is long: nobody has them
+	// any more once take has returned.
+	spare []pair
 	// take is given what was read, and reports whether to go on.
 	take func(batch) bool
 }
@@ -129,7 +132,7 @@ func (d *differ) walk(p pair, level int) bool {
 	if err != nil {
 		return d.fail(err)
 	}
-	var leaves []pair
+	leaves := d.room()
 	for s := a.differs(&b, 0); s < maxFanout; s = a.differs(&b, s+1) {
 		below := pair{base: p.base + block.Index(s)<<shift(level)}
 		if below.base+1<<shift(level)-1 < d.from {
@@ -143,17 +146,22 @@ func (d *differ) walk(p pair, level int) bool {
 			}
 			continue
 		}
-		if leaves == nil {
-			leaves = make([]pair, 0, d.ahead)
-		}
 		if leaves = append(leaves, below); len(leaves) >= d.ahead {
 			if !d.leaves(leaves) {
 				return false
 			}
-			leaves = nil
+			leaves = d.room()
 		}
 	}
 	return d.leaves(leaves)
+}
+
+// room gives where pairs are gathered.
+func (d *differ) room() []pair {
+	if d.long {
+		return make([]pair, 0, d.ahead)
+	}
+	return d.spare[:0]
 }
 
 func (d *differ) load(p pair, level int) (a, b view, err error) {
@@ -178,6 +186,7 @@ func (d *differ) leaves(pairs []pair) bool {
 		d.from, d.long = max(d.from, pairs[0].base), true
 		return false
 	}
+	d.spare = pairs
 	d.ahead = min(2*d.ahead, maxAhead)
 	if err := d.ctx.Err(); err != nil {
 		return d.fail(err)

@@ -34,10 +34,15 @@ func (s *Store) keptNode(id block.ID) (node []byte, found bool) {
 
 // ReadNode reads a map node, whose bytes have the hash that the id is. They are
 // shared and must not be changed. Errors as for Read.
-func (s *Store) ReadNode(ctx context.Context, id block.ID) (node []byte, err error) {
+func (s *Store) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 	if node, found := s.keptNode(id); found {
 		return node, nil
 	}
+	return s.findNode(ctx, id)
+}
+
+// findNode is ReadNode of a node that is not in memory.
+func (s *Store) findNode(ctx context.Context, id block.ID) (node []byte, err error) {
 	err = s.at(ctx, id, func(loc Location) (err error) {
 		node, err = s.readNode(ctx, id, loc)
 		return err
@@ -125,7 +130,7 @@ func (r *NodeReader) ReadNode(ctx context.Context, id block.ID) ([]byte, error) 
 		return node, nil
 	}
 	if r.keep {
-		return r.store.ReadNode(ctx, id)
+		return r.store.findNode(ctx, id)
 	}
 	loc, found, err := r.store.index.Locate(ctx, id)
 	switch {
