@@ -106,10 +106,10 @@ func (r *row) find(ctx context.Context, id block.ID) []byte {
 // pass puts one more node ahead, and reports whether there was one.
 func (r *row) pass(ctx context.Context) bool {
 	n := r.length()
-	if n == 0 && !r.read(ctx) {
-		return false
+	if n == 0 && r.read(ctx) {
+		n = r.length()
 	}
-	if n = r.length(); n == 0 {
+	if n == 0 {
 		r.container = 0
 		return false
 	}
