@@ -72,7 +72,11 @@ func withDirect(f File, err error) (File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &directFile{f, &file{d}}, nil
+	direct, err := newFile(d)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &directFile{f, direct}, nil
 }
 
 // WriteAt implements File.

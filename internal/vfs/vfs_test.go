@@ -79,3 +79,68 @@ func TestReadSource(t *testing.T) {
 		t.Errorf("of a removed file: got %d bytes, %v", n, err)
 	}
 }
+
+// What is read is what was written, however much of it is in memory, and an end
+// or a closed file is an error as it is of *os.File.
+func TestReadAt(t *testing.T) {
+	dir := t.TempDir()
+	content := make([]byte, 300*vfs.PageSize+100)
+	for i := range content {
+		content[i] = byte(i * 31 >> 5)
+	}
+	w, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := vfs.Dir(dir).Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const page = vfs.PageSize
+	forget := func(from, pages int) {
+		if err := unix.Fadvise(int(w.Fd()), int64(from), int64(pages*page), unix.FADV_DONTNEED); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, state := range []struct {
+		name string
+		set  func()
+	}{
+		{"all in memory", func() {}},
+		{"nothing in memory", func() { forget(0, 301) }},
+		{"the middle not in memory", func() { forget(100*page, 64) }},
+		{"only the middle in memory", func() { forget(0, 100); forget(164*page, 137) }},
+	} {
+		for _, r := range [][2]int{{0, len(content)}, {0, page}, {1, 1}, {page + 3, 128*page + 16}, {300 * page, 100}, {5, 0}} {
+			if _, err := f.ReadAt(make([]byte, len(content)), 0); err != nil {
+				t.Fatal(err)
+			}
+			state.set()
+			got := make([]byte, r[1])
+			if n, err := f.ReadAt(got, int64(r[0])); n != r[1] || err != nil || !bytes.Equal(got, content[r[0]:r[0]+r[1]]) {
+				t.Errorf("%s, %d bytes from %d: got %d, %v", state.name, r[1], r[0], n, err)
+			}
+		}
+		for _, r := range [][2]int{{300 * page, 101}, {301 * page, 1}, {0, len(content) + 1}} {
+			state.set()
+			if n, err := f.ReadAt(make([]byte, r[1]), int64(r[0])); !errors.Is(err, io.EOF) || n != max(len(content)-r[0], 0) {
+				t.Errorf("%s, %d bytes from %d: got %d, %v, want io.EOF", state.name, r[1], r[0], n, err)
+			}
+		}
+	}
+	if _, err := f.ReadAt(make([]byte, 1), -1); err == nil {
+		t.Error("a byte before the first was read")
+	}
+	f.Close()
+	if _, err := f.ReadAt(make([]byte, 1), 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("of a closed file: got %v, want os.ErrClosed", err)
+	}
+}
