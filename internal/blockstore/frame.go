@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"github.com/minio/crc64nvme"
-
 	"shale/internal/block"
 	"shale/internal/domain"
 )
@@ -124,12 +122,6 @@ func (e *CorruptError) Error() string {
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// checksum is the CRC-64/NVME of a record. It covers the id too, so that a
-// payload that the disk put in the wrong place is noticed.
-func checksum(id block.ID, payload []byte) uint64 {
-	return crc64nvme.Update(crc64nvme.Checksum(id[:]), payload)
-}
 
 // framePages is the length of a frame of n entries, in pages.
 func framePages(n int) int64 {
