@@ -43,6 +43,7 @@ func (l listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		inner = newSocket(inner)
 		c := &conn{Conn: inner, socket: inner, g: l.g, crowd: l.crowd, lounge: l.lounge, header: headerCount{room: l.g.longHeaders}}
 		if from, ok := inner.RemoteAddr().(*net.TCPAddr); ok {
 			c.address = from.AddrPort().Addr().Unmap()
