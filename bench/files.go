@@ -112,6 +112,9 @@ func (b *bench) measureFiles(ctx context.Context) (err error) {
 		return err
 	}
 	b.onShale.contents, b.onReference.contents = b.fileBlocks, b.fileBlocks
+	if err := b.shale.waitIdle(ctx); err != nil {
+		return err
+	}
 	before, err := folderSize(b.segmentsDir())
 	if err != nil {
 		return err

@@ -299,6 +299,9 @@ func (b *bench) writeUnique(ctx context.Context, n, conns int) (onShale, onRefer
 	if b.onReference, err = b.newDataset(b.reference, n); err != nil {
 		return run{}, run{}, err
 	}
+	if err := b.shale.waitIdle(ctx); err != nil {
+		return run{}, run{}, err
+	}
 	return b.inTurns(ctx, n, func(s *server, over span) (run, error) {
 		return s.write(ctx, b.source, b.dataset(s), over, conns)
 	})
@@ -352,6 +355,9 @@ func (b *bench) measurePut(ctx context.Context) error {
 		written *figure
 	}{{&again, &b.dedup, &b.dedupWritten}, {&zero, &b.zero, &b.zeroWritten}} {
 		if m.snapshot, err = b.shale.newSnapshot(m.blocks, ""); err != nil {
+			return err
+		}
+		if err := b.shale.waitIdle(ctx); err != nil {
 			return err
 		}
 		before, err := b.shale.written()

@@ -30,6 +30,9 @@ func (b *bench) measurePolicies(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.shale.waitIdle(ctx); err != nil {
+		return err
+	}
 	onJudged, onFree, err := takeTurns(n, &judged, &free, func(d *dataset, over span) (run, error) {
 		s := b.shale
 		if d == &judged {
