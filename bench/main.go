@@ -7,7 +7,9 @@
 // under another condition. Rates belong to the machine, ratios much less so.
 // Nothing is gated: the exit status is 0 unless something could not be run.
 //
-//	bench [-quick] [-only put,get,…] [-json] [-data-dir DIR] [-bin DIR]
+//	bench [-quick] [-only put,get,… | -old FILE] [-json] [-data-dir DIR] [-bin DIR]
+//
+// With -old it compares two builds of shale instead (compareBuilds).
 package main
 
 import (
@@ -27,6 +29,7 @@ func main() {
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "smoke test of about a minute: one round, few blocks; its figures mean little")
 	flag.StringVar(&o.only, "only", "", "phases to run, with commas between: "+strings.Join(phaseNames(), ", ")+" (default all)")
+	flag.StringVar(&o.old, "old", "", "an older build of shale: in place of the phases, compare GET of both in turns")
 	flag.BoolVar(&o.json, "json", false, "print one JSON object to standard output instead of the table")
 	flag.StringVar(&o.dataDir, "data-dir", os.TempDir(), "folder on the disk to measure; the data goes to a new folder in it, removed at the end")
 	flag.StringVar(&o.bin, "bin", "bin", "folder that holds the programs shale and bench-reference")
@@ -40,6 +43,7 @@ func main() {
 type options struct {
 	quick   bool
 	only    string
+	old     string
 	json    bool
 	dataDir string
 	bin     string
@@ -74,6 +78,9 @@ func measure(o options) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.old != "" && (o.only != "" || o.json) {
+		return errors.New("-old prints one table of its own: leave out -only and -json")
+	}
 	dir, err := os.MkdirTemp(o.dataDir, "shale-bench-")
 	if err != nil {
 		return err
@@ -87,6 +94,9 @@ func measure(o options) (err error) {
 
 	b := newBench(o.quick, filepath.Join(o.bin, "shale"), filepath.Join(o.bin, "bench-reference"), dir)
 	defer b.close()
+	if o.old != "" {
+		return b.compareBuilds(ctx, os.Stdout, o.old)
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}

@@ -26,13 +26,14 @@ type size struct {
 	memoryBlocks  int // written over 64 connections
 	idle, slow    int // connections beside which blocks are written
 	calls         int // of StartSnapshot, and of ListChangedBlocks
+	buildRounds   int // in which two builds are compared
 	base          int // blocks in the large snapshot
 	smallBase     int // blocks in the small one
 }
 
 var (
-	fullSize  = size{rounds: 3, blocks: 4096, fileBlocks: 2048, latencyBlocks: 512, memoryBlocks: 4096, idle: 10_000, slow: 1_000, calls: 100, base: 1_000_000, smallBase: 10_000}
-	quickSize = size{rounds: 1, blocks: 512, fileBlocks: 256, latencyBlocks: 64, memoryBlocks: 512, idle: 2_000, slow: 200, calls: 20, base: 100_000, smallBase: 1_000}
+	fullSize  = size{rounds: 3, blocks: 4096, fileBlocks: 2048, latencyBlocks: 512, memoryBlocks: 4096, idle: 10_000, slow: 1_000, calls: 100, buildRounds: 20, base: 1_000_000, smallBase: 10_000}
+	quickSize = size{rounds: 1, blocks: 512, fileBlocks: 256, latencyBlocks: 64, memoryBlocks: 512, idle: 2_000, slow: 200, calls: 20, buildRounds: 2, base: 100_000, smallBase: 1_000}
 )
 
 const (
@@ -420,15 +421,22 @@ func (b *bench) measureGet(ctx context.Context) error {
 	return nil
 }
 
-// bringIn brings all that was written to both servers into the page cache, in
-// the same way: each file read once, from its beginning to its end.
+// written gives the files of blocks: all servers' segments, each server's in a
+// folder of its own, and the reference's file.
+func (b *bench) written() ([]string, error) {
+	segments, err := filepath.Glob(filepath.Join(b.dir, "*", "segments", "*"))
+	return append(segments, b.referenceFile()), err
+}
+
+// bringIn brings all that was written into the page cache, in the same way: each
+// file read once, from its beginning to its end.
 func (b *bench) bringIn() error {
-	segments, err := filepath.Glob(filepath.Join(b.shaleDir(), "segments", "*"))
+	files, err := b.written()
 	if err != nil {
 		return err
 	}
 	piece := make([]byte, 1<<20)
-	for _, path := range append(segments, b.referenceFile()) {
+	for _, path := range files {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
