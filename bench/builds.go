@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
-
-	"golang.org/x/sys/unix"
 )
 
 // A build is one of two programs that are compared with each other. Each serves
@@ -128,26 +126,6 @@ func (b *bench) readBuilds(ctx context.Context, builds []*build, times int, cold
 		x.rate = append(x.rate, runs[i].bytesPerSecond()/runs[n].bytesPerSecond())
 		x.cpu = append(x.cpu, runs[i].cpuPerGiB()/runs[n].cpuPerGiB())
 		x.gain = append(x.gain, runs[i].bytesPerSecond()/runs[0].bytesPerSecond())
-	}
-	return nil
-}
-
-// forget drops what the page cache has of all that was written.
-func (b *bench) forget() error {
-	files, err := b.written()
-	if err != nil {
-		return err
-	}
-	for _, path := range files {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-		f.Close()
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

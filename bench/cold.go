@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
@@ -83,10 +82,8 @@ func (b *bench) measureCold(ctx context.Context) error {
 			slices.Reverse(measures)
 		}
 		for _, measure := range measures {
-			for _, f := range files {
-				if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-					return err
-				}
+			if err := b.forget(); err != nil {
+				return err
 			}
 			if err := measure(); err != nil {
 				return err

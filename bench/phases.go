@@ -421,17 +421,40 @@ func (b *bench) measureGet(ctx context.Context) error {
 	return nil
 }
 
-// written gives the files of blocks: all servers' segments, each server's in a
+// blockFiles gives the files of blocks: all servers' segments, each server's in a
 // folder of its own, and the reference's file.
-func (b *bench) written() ([]string, error) {
+func (b *bench) blockFiles() ([]string, error) {
 	segments, err := filepath.Glob(filepath.Join(b.dir, "*", "segments", "*"))
 	return append(segments, b.referenceFile()), err
+}
+
+// forget drops what the page cache has of all that was written.
+func (b *bench) forget() error {
+	files, err := b.blockFiles()
+	if err != nil {
+		return err
+	}
+	for _, path := range files {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bringIn brings all that was written into the page cache, in the same way: each
 // file read once, from its beginning to its end.
 func (b *bench) bringIn() error {
-	files, err := b.written()
+	if err := b.forget(); err != nil {
+		return err
+	}
+	files, err := b.blockFiles()
 	if err != nil {
 		return err
 	}
@@ -441,7 +464,6 @@ func (b *bench) bringIn() error {
 		if err != nil {
 			return err
 		}
-		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 		_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, piece)
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err

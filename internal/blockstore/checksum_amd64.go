@@ -8,7 +8,7 @@ import (
 )
 
 // Vectors of 512 bits are the library's, and so are those of 128. Processors
-// that have VPCLMULQDQ for 256, but not AVX-512 (AMD's up to Zen 3, many of
+// that have VPCLMULQDQ for 256, but not AVX-512 (AMD's Zen 3, many of
 // Intel's), would be left with 128 and half of what they can do. For them a long
 // payload is folded here into 128 bytes that have the same remainder, and the
 // library does the rest (Gopal and others, "Fast CRC Computation for Generic

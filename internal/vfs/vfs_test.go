@@ -27,11 +27,12 @@ func cached(t *testing.T, f *os.File) uint64 {
 	return stat.Cache
 }
 
-// What is read from the disk itself is what was written, wherever it begins and
-// ends, and comes neither from memory nor into it.
-func TestReadSource(t *testing.T) {
-	dir := t.TempDir()
-	content := make([]byte, 300*vfs.PageSize+100)
+// written makes a file that is on the disk: its folder, what is in it, the file as
+// the system has it, and as this package opens it.
+func written(t *testing.T) (dir string, content []byte, w *os.File, f vfs.File) {
+	t.Helper()
+	dir = t.TempDir()
+	content = make([]byte, 300*vfs.PageSize+100)
 	for i := range content {
 		content[i] = byte(i * 31 >> 5)
 	}
@@ -39,18 +40,25 @@ func TestReadSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	t.Cleanup(func() { w.Close() })
 	if _, err := w.Write(content); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	f, err := vfs.Dir(dir).Open("f")
+	f, err = vfs.Dir(dir).Open("f")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
+	return dir, content, w, f
+}
+
+// What is read from the disk itself is what was written, wherever it begins and
+// ends, and comes neither from memory nor into it.
+func TestReadSource(t *testing.T) {
+	dir, content, w, f := written(t)
 	if err := unix.Fadvise(int(w.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 		t.Fatal(err)
 	}
@@ -83,27 +91,7 @@ func TestReadSource(t *testing.T) {
 // What is read is what was written, however much of it is in memory, and an end
 // or a closed file is an error as it is of *os.File.
 func TestReadAt(t *testing.T) {
-	dir := t.TempDir()
-	content := make([]byte, 300*vfs.PageSize+100)
-	for i := range content {
-		content[i] = byte(i * 31 >> 5)
-	}
-	w, err := os.Create(filepath.Join(dir, "f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if _, err := w.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := vfs.Dir(dir).Open("f")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	_, content, w, f := written(t)
 	const page = vfs.PageSize
 	forget := func(from, pages int) {
 		if err := unix.Fadvise(int(w.Fd()), int64(from), int64(pages*page), unix.FADV_DONTNEED); err != nil {
