@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,10 +105,10 @@ func (f *flow) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error
 // move moves what can be moved now, and reports whether that is enough.
 func (f *flow) move(fd uintptr) bool {
 	for len(f.p) > 0 {
-		n, _, errno := unix.RawSyscall(f.call, fd, uintptr(unsafe.Pointer(&f.p[0])), uintptr(len(f.p)))
+		n, errno := transfer(f.call, fd, f.p)
 		switch errno {
 		case 0:
-			f.moved += int(n)
+			f.moved += n
 			f.p = f.p[n:]
 			if !f.all {
 				return true

@@ -69,6 +69,31 @@ func TestSocketWaitsForRoom(t *testing.T) {
 	}
 }
 
+// What happened before a byte was written happened before it is read, for the race
+// detector too, which follows the standard library's connections.
+func TestSocketOrdersWhatHappens(t *testing.T) {
+	client, tcp := connect(t)
+	server := newSocket(tcp)
+	var asked, answered int // without a lock; client and server take turns
+	served := make(chan error, 1)
+	go func() {
+		_, err := server.Read(make([]byte, 1))
+		answered = asked + 1
+		_, werr := server.Write([]byte{0})
+		served <- errors.Join(err, werr)
+	}()
+	asked = 1
+	if _, err := client.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Read(make([]byte, 1)); err != nil || answered != 2 {
+		t.Errorf("got answer %d, %v", answered, err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 // What goes wrong is told in the words of the standard library, by which net/http
 // and the gateway know it.
 func TestSocketErrors(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -213,14 +212,7 @@ func (f *file) readCached(p []byte, off int64) (n int) {
 	if len(p) == 0 || off < 0 {
 		return 0
 	}
-	iov := unix.Iovec{Base: &p[0]}
-	iov.SetLen(len(p))
-	_ = f.raw.Control(func(fd uintptr) { // it fails once the file is closed
-		got, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), uintptr(uint64(off)>>32), unix.RWF_NOWAIT)
-		if errno == 0 {
-			n = int(got)
-		}
-	})
+	_ = f.raw.Control(func(fd uintptr) { n = preadCached(fd, p, off) }) // it fails once the file is closed
 	return n
 }
 
