@@ -2,11 +2,10 @@ package blockstore
 
 import (
 	"runtime"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
 
-	"shale/internal/block"
+	"shale/internal/buffer"
 	"shale/internal/domain"
 )
 
@@ -20,16 +19,10 @@ const (
 	worthwhile = 7
 )
 
-// scratch is room for a payload that is not at its place: one being compressed,
-// or one to be unpacked.
-type scratch [block.Size + block.Size/8]byte
-
 // packing has room for the blocks that are probed and compressed at a time: half
 // as many as there are processors. One that finds none is kept as it is, so that
 // compression never takes more than half of the machine from its writers.
 var packing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // compress compresses the block in its place, and gives how many bytes it then
 // has; 0 if it stays as it is.
@@ -40,8 +33,8 @@ func compress(data []byte) int {
 	default:
 		return 0
 	}
-	tmp := scratches.Get().(*scratch)
-	defer scratches.Put(tmp)
+	tmp := buffer.Get()
+	defer buffer.Put(tmp)
 	sampled := 0
 	for i := range probes {
 		from := i * (len(data) - probeSize) / (probes - 1)

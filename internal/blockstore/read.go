@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"shale/internal/block"
+	"shale/internal/buffer"
 	"shale/internal/domain"
 )
 
@@ -62,8 +63,8 @@ func (s *Store) Read(ctx context.Context, key *domain.Key, id block.ID, buf []by
 
 // readPacked fills buf with a block that was compressed, and gives its digest.
 func (s *Store) readPacked(ctx context.Context, key *domain.Key, id block.ID, loc Location, buf []byte) (block.Digest, error) {
-	tmp := scratches.Get().(*scratch)
-	defer scratches.Put(tmp)
+	tmp := buffer.Get()
+	defer buffer.Put(tmp)
 	digest, err := s.readPayload(ctx, key, id, loc, tmp[:])
 	if err != nil {
 		return block.Digest{}, err

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"shale/internal/block"
+	"shale/internal/buffer"
 )
 
 // A Move is a record that has been copied to another place.
@@ -28,7 +29,14 @@ func (s *Store) Relocate(ctx context.Context, list []Stored, more int64) error {
 	j := &job{reserve: more, done: make(chan error, 1)}
 	for i := range list {
 		r := &list[i]
-		payload := make([]byte, r.Location.Length)
+		var payload []byte
+		if n := r.Location.Length; r.Kind == KindBlock && int(n) <= len(buffer.Buffer{}) {
+			b := buffer.Get()
+			defer buffer.Put(b)
+			payload = b[:n]
+		} else {
+			payload = make([]byte, n)
+		}
 		if err := s.payload(ctx, r, payload); err != nil {
 			if errors.Is(err, errMoved) {
 				continue // or removed

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"shale/internal/block"
+	"shale/internal/buffer"
 	"shale/internal/domain"
 )
 
@@ -49,8 +50,8 @@ func Verify(r *Stored, key *domain.Key, stored []byte) error {
 	case CodecRaw:
 		content = sha256.Sum256(stored)
 	case CodecS2:
-		tmp := scratches.Get().(*scratch)
-		defer scratches.Put(tmp)
+		tmp := buffer.Get()
+		defer buffer.Put(tmp)
 		if !decompress(tmp[:block.Size], stored) {
 			return errUnpack
 		}

@@ -167,7 +167,7 @@ func (r *imageReader) block(index block.Index) ([]byte, error) {
 	r.current, r.ahead = r.ahead[0], r.ahead[1:]
 	<-r.current.read
 	r.current.out.send()
-	return r.current.out.buf.block(), r.current.err
+	return r.current.out.buf.Block(), r.current.err
 }
 
 // fill starts reading the block that is needed, if it is not a hole, and as
@@ -193,7 +193,7 @@ func (r *imageReader) fill(needed block.Index) error {
 		r.ahead = append(r.ahead, b)
 		go func() {
 			defer close(b.read)
-			b.err = r.image.readBlock(r.ctx, entry, b.out.buf.block())
+			b.err = r.image.readBlock(r.ctx, entry, b.out.buf.Block())
 		}()
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"shale/internal/buffer"
 	"shale/internal/seat"
 )
 
@@ -11,7 +12,7 @@ import (
 // reads share.
 type outgoing struct {
 	service *Service
-	buf     *buffer
+	buf     *buffer.Buffer
 	seats   [2]*seat.Seat // of reading and, for an image's block, of imaging
 }
 
@@ -60,7 +61,7 @@ func (s *Service) spareOutgoing(client seat.Client) *outgoing {
 }
 
 func (s *Service) seated(reading, imaging *seat.Seat) *outgoing {
-	return &outgoing{service: s, buf: s.pool.Get().(*buffer), seats: [2]*seat.Seat{reading, imaging}}
+	return &outgoing{service: s, buf: buffer.Get(), seats: [2]*seat.Seat{reading, imaging}}
 }
 
 // send says that the block is the client's to take from now on: if others wait
@@ -75,7 +76,7 @@ func (o *outgoing) send() {
 
 // release gives the buffer back.
 func (o *outgoing) release() {
-	o.service.pool.Put(o.buf)
+	buffer.Put(o.buf)
 	for _, place := range o.seats {
 		if place != nil {
 			place.Leave()

@@ -12,6 +12,7 @@ import (
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
+	"shale/internal/buffer"
 	"shale/internal/quota"
 	"shale/internal/seat"
 )
@@ -66,9 +67,9 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 		return block.Digest{}, noRoom(err)
 	}
 	defer place.Leave()
-	buf := s.pool.Get().(*buffer)
-	defer s.pool.Put(buf)
-	digest, err := readBlock(io.MultiReader(bytes.NewReader(begin.bytes()), place.Receive(r.Body)), buf.block())
+	buf := buffer.Get()
+	defer buffer.Put(buf)
+	digest, err := readBlock(io.MultiReader(bytes.NewReader(begin.bytes()), place.Receive(r.Body)), buf.Block())
 	if !place.Settle() {
 		return block.Digest{}, &Error{Code: Throttled}
 	}
@@ -80,7 +81,7 @@ func (s *Service) PutBlock(ctx context.Context, c Caller, r PutBlockRequest) (bl
 	}
 	w := blockstore.Write{Snapshot: snap.Key, Index: block.Index(r.Index), Digest: digest, Key: key}
 	if digest != block.ZeroDigest {
-		w.Data = buf.block()
+		w.Data = buf.Block()
 	}
 	if err := s.store.Write(ctx, w); err != nil {
 		return block.Digest{}, s.storeError(err)

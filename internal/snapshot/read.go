@@ -194,13 +194,13 @@ func (s *Service) GetBlock(ctx context.Context, c Caller, r GetBlockRequest) (Bl
 	if err != nil {
 		return BlockData{}, err
 	}
-	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, out.buf.block())
+	digest, err := s.readBlock(ctx, &snap, key, blockmap.Entry{Index: t.Index, ID: t.ID}, out.buf.Block())
 	if err != nil {
 		out.release()
 		return BlockData{}, err
 	}
 	out.send()
-	return BlockData{Bytes: out.buf.block(), Digest: digest, out: out}, nil
+	return BlockData{Bytes: out.buf.Block(), Digest: digest, out: out}, nil
 }
 
 // listing checks what all listings have.

@@ -11,9 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"shale/internal/block"
 	"shale/internal/blockstore"
-	"shale/internal/domain"
 	"shale/internal/quota"
 	"shale/internal/seat"
 	"shale/internal/token"
@@ -76,7 +74,6 @@ type Service struct {
 	reading    *seat.Room
 	imaging    *seat.Room // of the seats of reading, the ones that images have
 	listing    *seat.Room
-	pool       sync.Pool // of *buffer
 	takeWithin time.Duration
 
 	folds     folds
@@ -97,8 +94,8 @@ func New(o Options) *Service {
 		catalog: o.Catalog, store: o.Store, keyring: o.Keyring, tokens: o.Tokens, now: o.Now, log: o.Logger,
 		binTime: o.BinTime, quotas: o.Quotas, manifests: manifests{lead: make(chan struct{}, 1)},
 		writing: seat.NewRoom(maxWriting, bufferWait), reading: seat.NewRoom(maxReading, bufferWait), imaging: seat.NewRoom(maxImaging, bufferWait), listing: seat.NewRoom(maxListing, bufferWait),
-		pool: sync.Pool{New: func() any { return new(buffer) }}, takeWithin: takeWithin,
-		recount: make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
+		takeWithin: takeWithin,
+		recount:    make(chan struct{}, 1), maxCounted: maxCounted, partBuffer: partBuffer, scratch: o.Scratch,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -117,12 +114,6 @@ func (s *Service) Ready() error {
 	}
 	return s.store.Err()
 }
-
-// A buffer holds a block, in which it may be sealed and opened in place.
-type buffer [block.Size + domain.Overhead]byte
-
-// block is the part of the buffer that the plain bytes have.
-func (b *buffer) block() []byte { return b[:block.Size] }
 
 // own finds a snapshot of the caller's own, as it stands at this moment.
 func (s *Service) own(ctx context.Context, c Caller, id string) (Snapshot, error) {

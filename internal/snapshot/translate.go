@@ -11,6 +11,7 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
+	"shale/internal/buffer"
 	"shale/internal/domain"
 )
 
@@ -81,12 +82,12 @@ func (s *Service) translateBlock(ctx context.Context, id block.ID, from *domain.
 	if w.Digest == block.ZeroDigest {
 		return s.store.Write(ctx, w)
 	}
-	buf := s.pool.Get().(*buffer)
-	defer s.pool.Put(buf)
-	if _, err := s.store.Read(ctx, from, id, buf.block()); err != nil {
+	buf := buffer.Get()
+	defer buffer.Put(buf)
+	if _, err := s.store.Read(ctx, from, id, buf.Block()); err != nil {
 		return err
 	}
-	w.Data = buf.block()
+	w.Data = buf.Block()
 	// What is wrong now would be wrong under a right digest for ever.
 	if block.Digest(sha256.Sum256(w.Data)) != w.Digest {
 		return &blockstore.DamagedError{ID: id, Why: "its bytes do not have its digest"}
