@@ -34,6 +34,12 @@ func Get() *Buffer { return buffers.get() }
 // Put takes a buffer back. Nobody may use it, nor slices of it, from then on.
 func Put(b *Buffer) { buffers.put(b) }
 
+// Huge reports whether buffers lie in huge pages, as far as the system has enough
+// contiguous memory.
+func Huge() bool { return huge() }
+
+var huge = sync.OnceValue(hugePages)
+
 var buffers = pool{rest: 5 * time.Second}
 
 const (

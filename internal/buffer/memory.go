@@ -2,7 +2,18 @@
 
 package buffer
 
-import "golang.org/x/sys/unix"
+import (
+	"bytes"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// hugePages reports whether the system has them for those who ask.
+func hugePages() bool {
+	modes, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled") // "always [madvise] never"
+	return err == nil && !bytes.Contains(modes, []byte("[never]"))
+}
 
 // allocate gives memory of which nothing is in use before it is touched.
 func allocate(size int) ([]byte, error) {

@@ -23,8 +23,9 @@ import (
 //
 // Reads of a file that was opened for reading are direct, too, for the same
 // reason: those of minDirect bytes or more, to memory and from an offset at
-// multiples of PageSize. But what is in the page cache is read there, and what is
-// read again before long comes into it.
+// multiples of PageSize, where there are huge pages for them, without which they
+// can take longer than through the cache. But what is in the page cache is read
+// there, and what is read again before long comes into it.
 type DirectDir string
 
 var _ FS = DirectDir("")
@@ -43,8 +44,8 @@ func (d DirectDir) Create(name string) (File, error) { return withDirect(Dir(d).
 // Open implements FS.
 func (d DirectDir) Open(name string) (File, error) {
 	opened, err := Dir(d).Open(name)
-	if err != nil {
-		return nil, err
+	if err != nil || !buffer.Huge() {
+		return opened, err
 	}
 	f := opened.(*file)
 	direct, err := os.OpenFile(f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
