@@ -30,7 +30,8 @@ func (s *Store) Relocate(ctx context.Context, list []Stored, more int64) error {
 	for i := range list {
 		r := &list[i]
 		var payload []byte
-		if n := r.Location.Length; r.Kind == KindBlock && int(n) <= len(buffer.Buffer{}) {
+		// Not for what needs little of a buffer: there could be hundreds of them.
+		if n := int(r.Location.Length); block.Size/2 <= n && n <= len(buffer.Buffer{}) {
 			b := buffer.Get()
 			defer buffer.Put(b)
 			payload = b[:n]
