@@ -14,8 +14,8 @@ const (
 	// shale's own uses 17.
 	minConnections = 64
 	// ownFiles is how many files the server has open beside connections: above
-	// all 256 segments and the catalog's.
-	ownFiles = 512
+	// all 256 segments, twice each, and the catalog's.
+	ownFiles = 768
 )
 
 // connectionLimit is how many connections can be served: as many as are wanted,
