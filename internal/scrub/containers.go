@@ -13,13 +13,15 @@ import (
 	"shale/internal/block"
 	"shale/internal/blockmap"
 	"shale/internal/blockstore"
+	"shale/internal/buffer"
 	"shale/internal/domain"
 )
 
 const (
-	// maxRun bounds the bytes that are read at once, if there is more than one
-	// record in them.
-	maxRun = 1 << 20
+	// maxRun bounds the bytes that are read at once.
+	maxRun = len(buffer.Buffer{})
+	// maxGap bounds what is read in between records, to no purpose.
+	maxGap = 64 << 10
 	// perRead is what a read counts for beyond its bytes, when it is waited for.
 	perRead = 4096
 	// rowPage is how many rows are compared with frames at a time, where a
@@ -322,7 +324,7 @@ func (w *Walk) prove(ctx context.Context, records []blockstore.Stored) error {
 		for n < len(records) {
 			l := records[n].Location
 			to := max(end, l.Offset+int64(l.Length))
-			if n > 0 && (to-first.Offset > maxRun || l.Offset > end+maxRun/16) {
+			if n > 0 && (to-first.Offset > int64(maxRun) || l.Offset > end+maxGap) {
 				break
 			}
 			n, end = n+1, to
@@ -348,16 +350,15 @@ func (w *Walk) known(_ context.Context, records []blockstore.Stored) error {
 // run proves records that lie in one stretch.
 func (w *Walk) run(ctx context.Context, records []blockstore.Stored, from, to int64) error {
 	length := int(to - from)
-	if length < 0 || length > maxRun && len(records) > 1 || length > block.Size+domain.Overhead && len(records) == 1 {
+	if length < 0 || length > maxRun {
 		for i := range records { // rows that make no sense
 			w.damaged(&records[i], "no record is that long")
 		}
 		return nil
 	}
-	if cap(w.buf) < length {
-		w.buf = make([]byte, max(length, maxRun))
-	}
-	all := w.buf[:length]
+	buf := buffer.Get()
+	defer buffer.Put(buf)
+	all := buf[:length]
 	err := w.Medium.ReadAtSource(ctx, records[0].Location.Container, all, from)
 	if w.Report.Bytes += int64(length); ctx.Err() != nil {
 		return ctx.Err()

@@ -211,8 +211,6 @@ type Walk struct {
 	// counts is how many records each container had when they were counted last;
 	// nil if they have not been.
 	counts map[blockstore.ContainerID]int64
-	// buf holds what is read.
-	buf []byte
 }
 
 // New makes a walk. Run it with All, or step by step.
