@@ -71,10 +71,8 @@ func (p *pool) get() *Buffer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.regions {
-		if n := len(r.free); n > 0 {
-			b := r.free[n-1]
-			r.free, r.used = r.free[:n-1], true
-			return b
+		if len(r.free) > 0 {
+			return r.take()
 		}
 	}
 	memory, err := allocate(regionSize + hugePage)
@@ -87,8 +85,14 @@ func (p *pool) get() *Buffer {
 		p.looking = true
 		time.AfterFunc(p.rest, p.look)
 	}
-	b := r.free[perRegion-1]
-	r.free, r.used = r.free[:perRegion-1], true
+	return r.take()
+}
+
+// take takes a buffer out, of which there must be one.
+func (r *region) take() *Buffer {
+	n := len(r.free) - 1
+	b := r.free[n]
+	r.free, r.used = r.free[:n], true
 	return b
 }
 

@@ -105,7 +105,7 @@ func (f *flow) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error
 // move moves what can be moved now, and reports whether that is enough.
 func (f *flow) move(fd uintptr) bool {
 	for len(f.p) > 0 {
-		n, errno := transfer(f.call, fd, f.p)
+		n, errno := rawMove(f.call, fd, f.p)
 		switch errno {
 		case 0:
 			f.moved += n

@@ -196,11 +196,7 @@ func (f *directReader) ReadAt(p []byte, off int64) (int, error) {
 
 // ReadSource implements File.
 func (f *directReader) ReadSource(p []byte, off int64) (int, error) {
-	n, err := readDirect(f.direct, p, off)
-	if errors.Is(err, unix.EINVAL) {
-		return f.readForgotten(p, off)
-	}
-	return n, err
+	return f.readSource(f.direct, p, off)
 }
 
 // Close implements File.
@@ -284,8 +280,13 @@ func (f *file) ReadSource(p []byte, off int64) (int, error) {
 		return f.readForgotten(p, off)
 	}
 	defer direct.Close()
+	return f.readSource(direct, p, off)
+}
+
+// readSource is ReadSource by way of a descriptor with O_DIRECT.
+func (f *file) readSource(direct *os.File, p []byte, off int64) (int, error) {
 	n, err := readDirect(direct, p, off)
-	if errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.EINVAL) { // other disks may be stricter
 		return f.readForgotten(p, off)
 	}
 	return n, err

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// transfer moves bytes of p, which is not empty, to or from fd, by SYS_WRITE or
+// rawMove moves bytes of p, which is not empty, to or from fd, by SYS_WRITE or
 // SYS_READ. Go's scheduler is not told.
-func transfer(call, fd uintptr, p []byte) (int, syscall.Errno) {
+func rawMove(call, fd uintptr, p []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// transfer is for the race detector, which sees only what the standard library
+// rawMove is for the race detector, which sees only what the standard library
 // does: that p is read or written, and that what happened before a write to a
 // connection happened before the read at its other end.
-func transfer(call, fd uintptr, p []byte) (int, syscall.Errno) {
+func rawMove(call, fd uintptr, p []byte) (int, syscall.Errno) {
 	move := syscall.Read
 	if call == unix.SYS_WRITE {
 		move = syscall.Write
