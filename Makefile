@@ -28,7 +28,7 @@ build: ## bin/shale, one static binary
 test: build $(GOTESTSUM) ## every test, in some ten minutes on two cores
 	GOTESTSUM=$(GOTESTSUM) test/run.sh
 
-soak: build ## the long campaigns, hours of them; SOAK=1 is one percent
+soak: build ## the long campaigns, two hours of them; SOAK=1 is one percent
 	test/soak.sh
 
 bench: build ## measure against the reference server; BENCH=-quick is a smoke test
