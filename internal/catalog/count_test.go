@@ -86,7 +86,7 @@ func TestRowsOutOfOrder(t *testing.T) {
 	leaves = leaves[len(leaves)-20:] // the records' are there, which came last
 	// inParts reads until there are fewer rows than asked for, at most four
 	// times as many as there are.
-	inParts := func(next func() (int, error)) error {
+	inParts := func(atOnce int, next func() (int, error)) error {
 		for range 4 * blocks / atOnce {
 			if n, err := next(); err != nil || n < atOnce {
 				return err
@@ -96,7 +96,7 @@ func TestRowsOutOfOrder(t *testing.T) {
 	}
 	stored := func(list func(after block.ID) ([]blockstore.Stored, error)) error {
 		var after block.ID
-		return inParts(func() (int, error) {
+		return inParts(atOnce, func() (int, error) {
 			part, err := list(after)
 			if len(part) > 0 {
 				after = part[len(part)-1].ID
@@ -104,7 +104,34 @@ func TestRowsOutOfOrder(t *testing.T) {
 			return len(part), err
 		})
 	}
+	const pages = 140 // rows, more than there are in a page
+	indexes := func(list func(from block.Index) (n int, last block.Index, err error)) error {
+		from := block.Index(0)
+		return inParts(pages, func() (int, error) {
+			n, last, err := list(from)
+			from = last + 1
+			return n, err
+		})
+	}
 	readers := map[string]func(*catalog.Catalog) error{
+		"Pending": func(c *catalog.Catalog) error {
+			return indexes(func(from block.Index) (n int, last block.Index, err error) {
+				list, err := c.Pending(t.Context(), &snap, from, pages)
+				if len(list) > 0 {
+					last = list[len(list)-1].Index
+				}
+				return len(list), last, err
+			})
+		},
+		"Written": func(c *catalog.Catalog) error {
+			return indexes(func(from block.Index) (n int, last block.Index, err error) {
+				list, err := c.Written(t.Context(), snap.Key, from, pages)
+				if len(list) > 0 {
+					last = list[len(list)-1].Index
+				}
+				return len(list), last, err
+			})
+		},
 		"CountRecords": func(c *catalog.Catalog) error {
 			pauses := 0
 			_, err := c.CountRecords(t.Context(), func(context.Context, int64) error {
@@ -117,7 +144,7 @@ func TestRowsOutOfOrder(t *testing.T) {
 		},
 		"Candidates": func(c *catalog.Catalog) error {
 			var after block.ID
-			return inParts(func() (int, error) {
+			return inParts(atOnce, func() (int, error) {
 				list, err := c.Candidates(t.Context(), after, atOnce)
 				if len(list) > 0 {
 					after = list[len(list)-1].ID

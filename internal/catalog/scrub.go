@@ -223,6 +223,10 @@ func (c *Catalog) Written(ctx context.Context, key int64, from block.Index, limi
 		if len(id) != len(e.ID) {
 			return nil, fmt.Errorf("list written blocks: block %d has an id of %d bytes", e.Index, len(id))
 		}
+		if e.Index < from {
+			return nil, fmt.Errorf("list written blocks: %w", errDisorder)
+		}
+		from = e.Index + 1
 		e.ID = block.ID(id)
 		list = append(list, e)
 	}

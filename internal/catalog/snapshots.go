@@ -336,6 +336,10 @@ func (c *Catalog) Pending(ctx context.Context, s *snapshot.Snapshot, from block.
 		if len(id) != len(block.ID{}) {
 			return nil, fmt.Errorf("list pending blocks: block %d has an id of %d bytes", index, len(id))
 		}
+		if index < from {
+			return nil, fmt.Errorf("list pending blocks: %w", errDisorder)
+		}
+		from = index + 1
 		b := snapshot.PendingBlock{Index: index, ID: block.ID(id)}
 		if s.Encrypted() {
 			if len(sealed) != len(domain.SealedDigest{}) {
