@@ -214,8 +214,11 @@ func (s *Store) rotate(ctx context.Context, b *batch) {
 	case err != nil:
 		b.err = s.stop(ctx, err)
 	default:
+		// As if it had been appended: if this commit fails, the next rotation
+		// has it recorded before there is yet another container.
 		s.end = place
-		b.commit.Container, b.commit.Committed = place.Container, place.Offset
+		s.appended += pageSize
+		b.coverAppended(s)
 	}
 }
 
@@ -298,9 +301,11 @@ func (s *Store) recordAppended(ctx context.Context, b *batch) error {
 }
 
 // recordSingly commits the refs one by one, so that what is wrong with one, a
-// damaged page of the catalog for instance, does not fail the others.
+// damaged page of the catalog for instance, does not fail the others. An error that
+// is ErrRolledBack says that all of them failed.
 func (s *Store) recordSingly(ctx context.Context, c *Commit) ([]error, error) {
 	verdicts := make([]error, len(c.Refs))
+	recorded := false
 	for i := range c.Refs {
 		one := *c
 		one.Refs = c.Refs[i : i+1]
@@ -311,8 +316,11 @@ func (s *Store) recordSingly(ctx context.Context, c *Commit) ([]error, error) {
 		case err != nil:
 			return nil, err
 		default:
-			verdicts[i] = verdict[0]
+			verdicts[i], recorded = verdict[0], true
 		}
+	}
+	if !recorded {
+		return nil, verdicts[0]
 	}
 	return verdicts, nil
 }

@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"shale/internal/block"
 	"shale/internal/blockstore"
@@ -482,26 +484,32 @@ func TestManySmallNodes(t *testing.T) {
 	}
 }
 
-// refusing is the real index, but cannot record refs to one block.
+// refusing is the real index, but for commits that it rolls back.
 type refusing struct {
 	blockstore.Index
-	id block.ID
+	refuses func(*blockstore.Commit) bool
 }
 
 func (x *refusing) Commit(ctx context.Context, c *blockstore.Commit) ([]error, error) {
-	for i := range c.Refs {
-		if c.Refs[i].ID == x.id {
-			return nil, blockstore.ErrRolledBack
-		}
+	if x.refuses(c) {
+		return nil, blockstore.ErrRolledBack
 	}
 	return x.Index.Commit(ctx, c)
+}
+
+// refsTo are the commits with a ref to the block.
+func refsTo(b []byte) func(*blockstore.Commit) bool {
+	id := block.ID(sha256.Sum256(b))
+	return func(c *blockstore.Commit) bool {
+		return slices.ContainsFunc(c.Refs, func(r blockstore.Ref) bool { return r.ID == id })
+	}
 }
 
 // What cannot be recorded for a reason of its own fails alone.
 func TestRolledBackCommit(t *testing.T) {
 	f := newFixture(t)
 	bad := data(3)
-	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &refusing{f.Catalog, sha256.Sum256(bad)}})
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &refusing{f.Catalog, refsTo(bad)}})
 	t.Cleanup(func() { _ = store.Close() })
 	var wg sync.WaitGroup
 	for i := range block.Index(8) {
@@ -519,13 +527,71 @@ func TestRolledBackCommit(t *testing.T) {
 	}
 }
 
+// While the index records nothing, no more is appended than a start takes for what
+// a crash has left, however many blocks share a batch; once it records again, all
+// goes on.
+func TestIndexThatRecordsNothing(t *testing.T) {
+	f := newFixture(t)
+	dir := vfs.Dir(t.TempDir())
+	m, err := segment.Open(segment.Options{FS: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refuses atomic.Bool
+	store := blockstore.New(blockstore.Options{
+		Medium: m, Index: &refusing{f.Catalog, func(*blockstore.Commit) bool { return refuses.Load() }},
+	})
+	t.Cleanup(func() { _ = store.Close() })
+	write := func(seed uint64) error {
+		b := data(seed)
+		return store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Index: block.Index(seed), Digest: sha256.Sum256(b), Data: b})
+	}
+	if err := write(0); err != nil {
+		t.Fatal(err)
+	}
+	refuses.Store(true)
+	const atOnce, rounds = 48, 3 // 72 MiB
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for i := range atOnce {
+			wg.Go(func() {
+				if err := write(uint64(1 + round*atOnce + i)); !errors.Is(err, blockstore.ErrRolledBack) && !errors.Is(err, blockstore.ErrFull) {
+					t.Errorf("got %v, want a refusal", err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	last, committed, err := f.Catalog.LastContainer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := segment.Open(segment.Options{FS: dir, Last: last, Committed: committed}); err != nil {
+		t.Errorf("a start after this: %v", err)
+	} else {
+		_ = again.Close()
+	}
+	refuses.Store(false)
+	if err := write(0); err != nil { // a hit, which records what was appended
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := write(1)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, blockstore.ErrFull) || time.Now().After(deadline) {
+			t.Fatalf("a write once the index records again: %v", err)
+		}
+	}
+}
+
 // What was appended and could not be recorded keeps nobody from beginning another
 // container: a store that is never written to again could not shrink.
 func TestRotateBehindRolledBackCommit(t *testing.T) {
 	f := newFixture(t)
 	bad := data(3)
-	index := &refusing{f.Catalog, sha256.Sum256(bad)}
-	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: index})
+	store := blockstore.New(blockstore.Options{Medium: medium(t), Index: &refusing{f.Catalog, refsTo(bad)}})
 	t.Cleanup(func() { _ = store.Close() })
 	err := store.Write(t.Context(), blockstore.Write{Snapshot: f.key, Digest: sha256.Sum256(bad), Data: bad})
 	if !errors.Is(err, blockstore.ErrRolledBack) {
@@ -536,6 +602,62 @@ func TestRotateBehindRolledBackCommit(t *testing.T) {
 	}
 	if containers, err := f.Catalog.Containers(t.Context()); err != nil || len(containers) != 2 || containers[1] < block.Size {
 		t.Errorf("there are %v, %v; want one that holds the block and a new one", containers, err)
+	}
+}
+
+// A container that was begun and could not be recorded is recorded before another
+// is: a start refuses two that the index does not know.
+func TestRotateBehindUnrecordedContainer(t *testing.T) {
+	f := newFixture(t)
+	dir := vfs.Dir(t.TempDir())
+	m, err := segment.Open(segment.Options{FS: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := 1
+	store := blockstore.New(blockstore.Options{Medium: m, Index: &refusing{f.Catalog, func(c *blockstore.Commit) bool {
+		refuse--
+		return len(c.Refs) == 0 && refuse >= 0
+	}}})
+	t.Cleanup(func() { _ = store.Close() })
+	if err := store.Rotate(t.Context()); !errors.Is(err, blockstore.ErrRolledBack) {
+		t.Fatalf("got %v, want ErrRolledBack", err)
+	}
+	if err := store.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	containers, err := f.Catalog.Containers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := dir.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		c, ok := segment.ParseName(name)
+		if _, known := containers[c]; ok && !known {
+			t.Errorf("there is segment %d, and the index knows %v", c, containers)
+		}
+	}
+}
+
+// Who gives up before map nodes are looked up, as a completion does when its server
+// is stopped, leaves the store as it is.
+func TestNodesThatAreGivenUp(t *testing.T) {
+	f := newFixture(t)
+	if err := f.Store.FindLost(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // half of which would be given up yet earlier
+		if err := f.Store.WriteNodes(ctx, nodes(1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that it was given up", err)
+		}
+	}
+	if err := f.Store.Err(); err != nil {
+		t.Errorf("the store stopped: %v", err)
 	}
 }
 

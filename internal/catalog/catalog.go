@@ -374,11 +374,11 @@ func (c *Catalog) stop(cause error) {
 }
 
 // checkRoom refuses what makes the catalog grow while there is still room to
-// delete.
+// delete, before anything is begun. Errors: ErrFull, ErrRolledBack.
 func (c *Catalog) checkRoom() error {
 	free, err := c.free()
 	if err != nil {
-		return fmt.Errorf("catalog: free space: %w", err)
+		return fmt.Errorf("%w: catalog: free space: %w", blockstore.ErrRolledBack, err)
 	}
 	if free < reserve {
 		return fmt.Errorf("catalog: %w", blockstore.ErrFull)

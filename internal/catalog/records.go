@@ -186,8 +186,8 @@ func (c *Catalog) Renew(ctx context.Context, ids []block.ID) ([]bool, error) {
 	var known []block.ID
 	for i := range ids {
 		r, ok, err := c.Record(ctx, ids[i])
-		if err != nil {
-			return nil, err
+		if err != nil { // and nothing was begun
+			return nil, fmt.Errorf("%w: %w", blockstore.ErrRolledBack, err)
 		}
 		if found[i] = ok && !r.Location.Damaged; found[i] {
 			known = append(known, ids[i])
