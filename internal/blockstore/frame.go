@@ -48,10 +48,11 @@ const (
 	pageSize        = 4096
 	frameHeaderSize = 80
 	entrySize       = 160
-
-	// maxEntries bounds what a frame read back may claim.
-	maxEntries = 1 << 16
 )
+
+// MaxEntries is how many records a frame describes at most; one that claims more
+// is none.
+const MaxEntries = 1 << 16
 
 // A Kind says what a record is.
 type Kind uint8
@@ -178,7 +179,7 @@ func FrameLength(at Place, page []byte) (int64, error) {
 	}
 	n := binary.LittleEndian.Uint32(page[16:])
 	pages := int64(binary.LittleEndian.Uint32(page[12:]))
-	if n == 0 || n > maxEntries || pages != framePages(int(n)) {
+	if n == 0 || n > MaxEntries || pages != framePages(int(n)) {
 		return corrupt(fmt.Sprintf("%d entries in %d pages", n, pages))
 	}
 	return pages * pageSize, nil
@@ -212,6 +213,7 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 	if f.Length < length || f.Length%pageSize != 0 || f.Length > 1<<40 {
 		return corrupt(fmt.Sprintf("batch length %d", f.Length))
 	}
+	from := at.Offset + length // the end of the entry before
 	for i := range f.Entries {
 		p := b[frameHeaderSize+i*entrySize:][:entrySize]
 		e := Entry{
@@ -221,7 +223,6 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 		if d := domain.Number(le.Uint32(p[4:])); d != domain.Unencrypted {
 			e.Sealing = &Sealing{Domain: d, Cipher: Cipher(p[2]), Nonce: domain.Nonce(p[64:76]), Digest: domain.SealedDigest(p[88:148])}
 		}
-		end := e.Offset + int64(e.Length)
 		switch {
 		case e.Kind < KindBlock || e.Kind > KindManifest || e.Codec > CodecS2 || e.Codec == CodecS2 && e.Kind != KindBlock:
 			return corrupt(fmt.Sprintf("entry %d: kind %d, codec %d", i, e.Kind, e.Codec))
@@ -235,9 +236,10 @@ func DecodeFrame(at Place, b []byte) (Frame, error) {
 			return corrupt(fmt.Sprintf("entry %d: stored length %d", i, e.Length))
 		case e.Raw == 0 || e.Raw > block.Size || e.Kind == KindBlock && e.Raw != block.Size:
 			return corrupt(fmt.Sprintf("entry %d: raw length %d", i, e.Raw))
-		case e.Offset < at.Offset+length || end > at.Offset+f.Length:
-			return corrupt(fmt.Sprintf("entry %d: outside its batch", i))
+		case e.Offset < from || e.Offset > at.Offset+f.Length-int64(e.Length):
+			return corrupt(fmt.Sprintf("entry %d: outside its batch, or not behind the one before", i))
 		}
+		from = e.Offset + int64(e.Length)
 		f.Entries[i] = e
 	}
 	if !isZero(b[frameHeaderSize+len(f.Entries)*entrySize:]) {

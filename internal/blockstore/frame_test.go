@@ -2,6 +2,7 @@ package blockstore_test
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
@@ -16,28 +17,31 @@ import (
 // a node.
 func frame() blockstore.Frame {
 	at := blockstore.Place{Container: 7, Offset: 3 * blockstore.PageSize, Salt: [16]byte{1, 2, 3}}
-	payloads := at.Offset + blockstore.PageSize
-	return blockstore.Frame{
-		Place: at, Length: 3*blockstore.PageSize + block.Size,
-		Entries: []blockstore.Entry{
-			{Kind: blockstore.KindBlock, ID: block.ID{1}, Offset: payloads, Length: block.Size, Raw: block.Size, CRC: 42},
-			{Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{2}, Offset: payloads, Raw: block.Size, CRC: 43},
-			{
-				Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{4}, Offset: payloads, Raw: block.Size, CRC: 45,
-				Sealing: &blockstore.Sealing{Domain: 7, Digest: domain.SealedDigest{1, 59: 2}},
-			},
-			{
-				Kind: blockstore.KindBlock, ID: block.ID{5}, Offset: payloads, Length: block.Size + domain.Overhead, Raw: block.Size, CRC: 46,
-				Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
-			},
-			{Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{6}, Offset: payloads, Length: 99, Raw: block.Size, CRC: 47},
-			{
-				Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{7}, Offset: payloads, Length: 99 + domain.Overhead, Raw: block.Size, CRC: 48,
-				Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
-			},
-			{Kind: blockstore.KindNode, ID: block.ID{3}, Offset: payloads + block.Size, Length: 56, Raw: 56, CRC: 44},
+	entries := []blockstore.Entry{
+		{Kind: blockstore.KindBlock, ID: block.ID{1}, Length: block.Size, Raw: block.Size, CRC: 42},
+		{Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{2}, Raw: block.Size, CRC: 43},
+		{
+			Kind: blockstore.KindBlock, Codec: blockstore.CodecZero, ID: block.ID{4}, Raw: block.Size, CRC: 45,
+			Sealing: &blockstore.Sealing{Domain: 7, Digest: domain.SealedDigest{1, 59: 2}},
 		},
+		{
+			Kind: blockstore.KindBlock, ID: block.ID{5}, Length: block.Size + domain.Overhead, Raw: block.Size, CRC: 46,
+			Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
+		},
+		{Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{6}, Length: 99, Raw: block.Size, CRC: 47},
+		{
+			Kind: blockstore.KindBlock, Codec: blockstore.CodecS2, ID: block.ID{7}, Length: 99 + domain.Overhead, Raw: block.Size, CRC: 48,
+			Sealing: &blockstore.Sealing{Domain: 7, Cipher: blockstore.CipherGCM, Nonce: domain.Nonce{3}, Digest: domain.SealedDigest{1, 59: 2}},
+		},
+		{Kind: blockstore.KindNode, ID: block.ID{3}, Length: 56, Raw: 56, CRC: 44},
 	}
+	f := blockstore.Frame{Place: at, Length: 8*blockstore.PageSize + 2*block.Size, Entries: entries}
+	next := at.Offset + blockstore.PageSize
+	for i := range f.Entries {
+		f.Entries[i].Offset = next
+		next += int64(f.Entries[i].Length)
+	}
+	return f
 }
 
 func TestFrameRoundTrip(t *testing.T) {
@@ -51,13 +55,31 @@ func TestFrameRoundTrip(t *testing.T) {
 			t.Fatalf("%d entries (-want +got):\n%s", len(f.Entries), d)
 		}
 		last := f.Entries[len(f.Entries)-1]
-		last.Offset = (f.Place.Offset + f.Length) - 56
+		last.Offset += int64(last.Length)
 		f.Entries = append(f.Entries, last)
-		if len(f.Entries) > 25 {
-			f.Length = 10*blockstore.PageSize + block.Size
+		if len(f.Entries) == 26 { // the frame needs more pages
+			const more = 8 * blockstore.PageSize
+			f.Length += more
 			for i := range f.Entries {
-				f.Entries[i].Offset = f.Place.Offset + 9*blockstore.PageSize
+				f.Entries[i].Offset += more
 			}
+		}
+	}
+}
+
+// Payloads lie in their batch, in the order of their entries.
+func TestFrameOfDisorder(t *testing.T) {
+	for name, spoil := range map[string]func(*blockstore.Frame){
+		"out of order":   func(f *blockstore.Frame) { f.Entries[0], f.Entries[3] = f.Entries[3], f.Entries[0] },
+		"overlap":        func(f *blockstore.Frame) { f.Entries[3].Offset-- },
+		"in the frame":   func(f *blockstore.Frame) { f.Entries[0].Offset = f.Place.Offset },
+		"behind the end": func(f *blockstore.Frame) { f.Entries[6].Offset = f.Place.Offset + f.Length - 55 },
+		"far behind it":  func(f *blockstore.Frame) { f.Entries[6].Offset = math.MaxInt64 - 10 },
+	} {
+		f := frame()
+		spoil(&f)
+		if _, err := blockstore.DecodeFrame(f.Place, f.Encode()); !errors.As(err, new(*blockstore.CorruptError)) {
+			t.Errorf("%s: got %v, want a *CorruptError", name, err)
 		}
 	}
 }

@@ -112,12 +112,13 @@ func (y *cycle) relocate(ctx context.Context, id blockstore.ContainerID, length 
 				continue
 			}
 			// Of one kind, as batches are.
-			if len(list) > 0 && (list[0].Kind != r.Kind || size+int64(e.Length) > maxRelocated) {
+			takes := int64(e.Length) + frameOverhead
+			if len(list) > 0 && (list[0].Kind != r.Kind || size+takes > maxRelocated) {
 				if err := flush(); err != nil {
 					return err
 				}
 			}
-			list, size = append(list, r), size+int64(e.Length)
+			list, size = append(list, r), size+takes
 		}
 	}
 	return flush()

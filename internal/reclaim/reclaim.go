@@ -128,7 +128,9 @@ const (
 	frameOverhead = 160
 	// pageSize is what batches, and blocks in them, are padded to.
 	pageSize = 4096
-	// maxRelocated bounds the payloads that are copied at a time, in bytes.
+	// maxRelocated bounds what is copied at a time, payloads and entries, in bytes:
+	// of small nodes a frame could not hold as many as there are in that many
+	// bytes of payloads.
 	maxRelocated = 4 << 20
 )
 
@@ -317,8 +319,9 @@ type cycle struct {
 	Report
 }
 
-// A remainder is what a container has records of, condemned ones among them: to copy
-// those before they are removed would be for nothing, and again next time.
+// A remainder is what a container has records of, their entries in frames included,
+// condemned ones among them: to copy those before they are removed would be for
+// nothing, and again next time.
 type remainder struct{ records, bytes int64 }
 
 // sparse reports whether copying the rest of a container of the length gives
@@ -412,5 +415,5 @@ func (y *cycle) decide(r *Candidate, s *Sentence) {
 		return
 	}
 	left := y.left[r.Container]
-	y.left[r.Container] = remainder{left.records + 1, left.bytes + r.Length}
+	y.left[r.Container] = remainder{left.records + 1, left.bytes + r.Length + frameOverhead}
 }
