@@ -97,7 +97,7 @@ func (c *rebuildCmd) rebuild(ctx context.Context, std streams, dir *datadir.Dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, cat.Close()) }()
+	defer func() { err = errors.Join(err, cat.Close(), cat.Err()) }() // the last sync is Close's
 	show, read := newProgress(std.err), &gauge{phase: "reading segments"}
 	show.start(read)
 	defer show.stop()

@@ -58,6 +58,13 @@ func (d *Dir) HasCatalog() (bool, error) {
 // if there was none. A crash leaves the old one, or none and the rebuilt one
 // under its own name.
 func (d *Dir) AdoptCatalog() (aside string, err error) {
+	// Closing the new one brings its log into it, unless the disk is full or fails.
+	switch _, err := os.Stat(d.NewCatalog() + "-wal"); {
+	case err == nil:
+		return "", fmt.Errorf("%s is not whole without its log, which could not be brought into it: look at the disk and its free space, and do it once more", d.NewCatalog())
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
 	had, err := d.HasCatalog()
 	if err != nil {
 		return "", err
