@@ -193,3 +193,45 @@ func TestRowsOutOfOrder(t *testing.T) {
 }
 
 var errEndless = errors.New("it does not end")
+
+// Who gives space back does not wait for who reads for long, and so keeps no writer
+// waiting; the log is cut off the next time.
+func TestShrinkBesideReader(t *testing.T) {
+	c, path, snap := create(t)
+	commit(t, c, snap, 0, 1)
+	other, err := catalog.OpenBeside(t.Context(), path, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	reads, ended, read := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := other.Held(t.Context(), func(block.ID) {
+			close(reads)
+			<-ended
+		})
+		read <- err
+	}()
+	<-reads
+	commit(t, c, snap, 1, 1) // which the reader does not see
+	shrunk := make(chan error, 1)
+	go func() { shrunk <- c.Shrink(t.Context()) }()
+	select {
+	case err := <-shrunk:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("Shrink waits for a reader")
+	}
+	close(ended)
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	if err := c.Shrink(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if log, err := os.Stat(path + "-wal"); err != nil || log.Size() > 0 {
+		t.Errorf("with nobody reading, the log has %d bytes, %v", log.Size(), err)
+	}
+}

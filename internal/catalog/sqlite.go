@@ -22,6 +22,8 @@ const (
 	sqliteReaders = 4
 	// cachePages is each connection's page cache: 8 MiB, as negative KiB.
 	cachePages = -8 << 10
+	// busyTimeout is how long one waits for another, in milliseconds.
+	busyTimeout = 60_000
 	// noRoom is the free space, in bytes, at which it is put down to there being
 	// none that the index of the log cannot grow.
 	noRoom = 1 << 20
@@ -115,8 +117,8 @@ func writerConn(conn *sqlite3.Conn) error {
 	if err := conn.EnableChecksums("main"); err != nil {
 		return err
 	}
-	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
-		PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, cachePages))
+	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = %d; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
+		PRAGMA foreign_keys = on; PRAGMA temp_store = memory; PRAGMA cache_size = %d`, busyTimeout, cachePages))
 }
 
 // shrinkable lets a database give pages back, if it has none yet.
@@ -134,8 +136,8 @@ func shrinkable(conn *sqlite3.Conn) error {
 
 // readerConn sets up a connection that only reads.
 func readerConn(conn *sqlite3.Conn) error {
-	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = 60000; PRAGMA query_only = on; PRAGMA temp_store = memory;
-		PRAGMA cache_size = %d`, cachePages))
+	return conn.Exec(fmt.Sprintf(`PRAGMA busy_timeout = %d; PRAGMA query_only = on; PRAGMA temp_store = memory;
+		PRAGMA cache_size = %d`, busyTimeout, cachePages))
 }
 
 // schema implements database.
@@ -187,8 +189,19 @@ func (s *sqlite) shrink(ctx context.Context, writer *sql.DB) error {
 			return err
 		}
 	}
-	_, err := writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
-	return err
+	// The log can be cut off once nobody reads what was before it, and whoever waits
+	// for that keeps all writers waiting. Behind a long reader (a backup's copy, a
+	// check of the whole database) it is for the next time.
+	conn, err := writer.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err = conn.ExecContext(ctx, `PRAGMA busy_timeout = 0`); err == nil {
+		_, err = conn.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	}
+	_, back := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyTimeout))
+	return errors.Join(err, back)
 }
 
 // isFatal implements database. Failed writes and syncs are told by the files
