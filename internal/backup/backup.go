@@ -29,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"shale/internal/blockstore"
 	"shale/internal/blockstore/segment"
@@ -45,6 +46,7 @@ const (
 	// from an older state of itself may have another segment of that name.
 	compared = 1 << 20
 	piece    = 1 << 20
+	page     = 4096 // of what the disk cannot read
 )
 
 // A marker is the file DIR/backup.
@@ -71,6 +73,16 @@ type Report struct {
 	TotalBytes   int64 `json:"segment_bytes"`
 	CatalogBytes int64 `json:"catalog_bytes"`
 	Keys         bool  `json:"with_keys"`
+	// Unreadable is what the disk could not read of segments. The copy has what an
+	// earlier copy had there, or else zeros.
+	Unreadable []Gap `json:"unreadable,omitempty"`
+}
+
+// A Gap is bytes of a segment that the disk cannot read.
+type Gap struct {
+	Segment blockstore.ContainerID `json:"segment"`
+	Offset  int64                  `json:"offset"`
+	Bytes   int64                  `json:"bytes"`
 }
 
 // A NotOursError says that a folder is something else than a backup of this
@@ -82,7 +94,8 @@ func (e *NotOursError) Error() string {
 }
 
 // Run makes the copy, or brings it up to date. It is durable on return. After an
-// error the destination is the copy that it was before.
+// error the destination is the copy that it was before. What the disk cannot read
+// of segments is no error: the rest is the more worth copying.
 func Run(ctx context.Context, o Options) (report *Report, err error) {
 	id, found, err := o.Catalog.Setting(ctx, catalog.SettingStoreID, nil)
 	if err != nil {
@@ -115,7 +128,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	}
 	done := int64(0)
 	for _, c := range slices.Sorted(maps.Keys(lengths)) {
-		copied, err := copySegment(ctx, o, c, lengths[c])
+		copied, err := copySegment(ctx, o, c, lengths[c], report)
 		if err != nil {
 			return nil, fmt.Errorf("segment %d: %w", c, err)
 		}
@@ -187,7 +200,7 @@ func readMarker(dir string) (m marker, found bool, err error) {
 
 // copySegment copies a segment up to the length, unless the copy is there. It
 // takes its place as a whole.
-func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, length int64) (copied bool, err error) {
+func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, length int64, report *Report) (copied bool, err error) {
 	name := segment.FileName(c)
 	to := filepath.Join(o.Dest.Segments(), name)
 	from, err := os.Open(filepath.Join(o.Source, "segments", name))
@@ -196,6 +209,13 @@ func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, lengt
 	}
 	defer from.Close()
 	if same, err := isCopy(from, to, length); err != nil || same {
+		return false, err
+	}
+	src := source{ReaderAt: from, lost: func(off, n int64) { report.lost(c, off, n) }}
+	if before, err := os.Open(to); err == nil {
+		defer before.Close()
+		src.before = before
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
 	f, err := os.OpenFile(to+part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -209,7 +229,7 @@ func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, lengt
 			break
 		}
 		var k int
-		if k, err = from.ReadAt(buf[:min(piece, length-n)], n); errors.Is(err, io.EOF) && int64(k) == length-n {
+		if k, err = src.ReadAt(buf[:min(piece, length-n)], n); errors.Is(err, io.EOF) && int64(k) == length-n {
 			err = nil
 		}
 		if err == nil {
@@ -224,6 +244,49 @@ func copySegment(ctx context.Context, o Options, c blockstore.ContainerID, lengt
 		return false, errors.Join(err, os.Remove(to+part))
 	}
 	return true, os.Rename(to+part, to)
+}
+
+// A source is a segment on a disk that cannot read all of it.
+type source struct {
+	io.ReaderAt
+	before io.ReaderAt // an earlier copy; nil if there is none
+	lost   func(off, n int64)
+}
+
+// ReadAt implements io.ReaderAt. Pages that the disk cannot read come from the
+// earlier copy, as far as it has them, or are zeros: whoever reads them there finds
+// that they are not what was written.
+func (s source) ReadAt(p []byte, off int64) (n int, err error) {
+	if n, err = s.ReaderAt.ReadAt(p, off); !errors.Is(err, syscall.EIO) {
+		return n, err
+	}
+	for n = 0; n < len(p); {
+		one := p[n:min(n+page, len(p))]
+		k, err := s.ReaderAt.ReadAt(one, off+int64(n))
+		if errors.Is(err, syscall.EIO) {
+			clear(one)
+			if s.before != nil {
+				_, _ = s.before.ReadAt(one, off+int64(n)) // what it has
+			}
+			s.lost(off+int64(n), int64(len(one)))
+			k, err = len(one), nil
+		}
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// lost adds what could not be read of a segment.
+func (r *Report) lost(c blockstore.ContainerID, off, n int64) {
+	if len(r.Unreadable) > 0 {
+		if last := &r.Unreadable[len(r.Unreadable)-1]; last.Segment == c && last.Offset+last.Bytes == off {
+			last.Bytes += n
+			return
+		}
+	}
+	r.Unreadable = append(r.Unreadable, Gap{c, off, n})
 }
 
 // isCopy reports whether the file is a copy of the segment up to the length: by
@@ -242,7 +305,9 @@ func isCopy(from *os.File, path string, length int64) (bool, error) {
 	}
 	for _, r := range [][2]int64{{0, min(length, 4096)}, {max(0, length-compared), min(length, compared)}} {
 		a, b := make([]byte, r[1]), make([]byte, r[1])
-		if _, err := from.ReadAt(a, r[0]); err != nil {
+		if _, err := from.ReadAt(a, r[0]); errors.Is(err, syscall.EIO) {
+			return false, nil // nobody can tell
+		} else if err != nil {
 			return false, err
 		}
 		if _, err := f.ReadAt(b, r[0]); err != nil || !bytes.Equal(a, b) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"syscall"
 )
 
 // Frames gives the frames of a container in their order, from the place of its
@@ -49,10 +50,8 @@ func Frames(ctx context.Context, m Reader, first Place, end int64) iter.Seq2[Fra
 func readFrame(ctx context.Context, m Reader, at Place, end int64) (Frame, error) {
 	corrupt := func(why string) (Frame, error) { return Frame{}, &CorruptError{at.Container, at.Offset, why} }
 	page := make([]byte, pageSize)
-	if err := m.ReadAt(ctx, at.Container, page, at.Offset); errors.Is(err, io.EOF) {
-		return corrupt("the container ends before it should")
-	} else if err != nil {
-		return Frame{}, err
+	if err := m.ReadAt(ctx, at.Container, page, at.Offset); err != nil {
+		return Frame{}, lacking(err, at.Container, at.Offset)
 	}
 	length, err := FrameLength(at, page)
 	if err != nil {
@@ -63,10 +62,8 @@ func readFrame(ctx context.Context, m Reader, at Place, end int64) (Frame, error
 	}
 	b := make([]byte, length)
 	copy(b, page)
-	if err := m.ReadAt(ctx, at.Container, b[pageSize:], at.Offset+pageSize); errors.Is(err, io.EOF) {
-		return corrupt("the container ends before it should")
-	} else if err != nil {
-		return Frame{}, err
+	if err := m.ReadAt(ctx, at.Container, b[pageSize:], at.Offset+pageSize); err != nil {
+		return Frame{}, lacking(err, at.Container, at.Offset)
 	}
 	f, err := DecodeFrame(at, b)
 	if err == nil && at.Offset+f.Length > end {
@@ -75,18 +72,29 @@ func readFrame(ctx context.Context, m Reader, at Place, end int64) (Frame, error
 	return f, err
 }
 
+// lacking makes a *CorruptError of an error that says no more than that there are
+// no such bytes, or that the disk cannot read them: what lies behind them is of
+// use all the same.
+func lacking(err error, c ContainerID, off int64) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &CorruptError{c, off, "the container ends before it should"}
+	case errors.Is(err, syscall.EIO):
+		return &CorruptError{c, off, "the disk cannot read it"}
+	default:
+		return err
+	}
+}
+
 // Verify reads the payload that an entry of a container describes and checks
-// it: a *CorruptError if its bytes are not those written. Of zeros there is
+// it: a *CorruptError if its bytes are not those written, or cannot be read. Of zeros there is
 // none.
 func (e *Entry) Verify(ctx context.Context, m Reader, c ContainerID) ([]byte, error) {
 	payload := make([]byte, e.Length)
-	err := m.ReadAt(ctx, c, payload, e.Offset)
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, &CorruptError{c, e.Offset, "the container ends before it should"}
-	case err != nil:
-		return nil, err
-	case checksum(e.ID, payload) != e.CRC:
+	if err := m.ReadAt(ctx, c, payload, e.Offset); err != nil {
+		return nil, lacking(err, c, e.Offset)
+	}
+	if checksum(e.ID, payload) != e.CRC {
 		return nil, &CorruptError{c, e.Offset, "payload checksum mismatch"}
 	}
 	return payload, nil

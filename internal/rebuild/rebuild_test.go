@@ -16,6 +16,7 @@ import (
 	"shale/internal/snapshot"
 	"shale/internal/snapshot/snapshottest"
 	"shale/internal/vfs"
+	"shale/internal/vfs/errorfs"
 )
 
 // busy is a store with a little of everything, in segments of a few batches,
@@ -44,7 +45,10 @@ func rebuildIn(t *testing.T, e *snapshottest.Env, o rebuild.Options) *rebuild.Re
 		t.Fatal(err)
 	}
 	defer c.Close()
-	o.Catalog, o.Segments = c, vfs.Dir(filepath.Join(e.Dir, "segments"))
+	o.Catalog = c
+	if o.Segments == nil {
+		o.Segments = vfs.Dir(filepath.Join(e.Dir, "segments"))
+	}
 	o.AccessKey = func(account, name string) (catalog.AccessKey, bool, error) {
 		return catalog.AccessKey{ID: "AKID" + name, Account: account, Secret: "s"}, name == "default", nil
 	}
@@ -202,6 +206,30 @@ func TestDamage(t *testing.T) {
 						t.Errorf("of a snapshot that is said to be whole: %s", line)
 					}
 				}
+			}
+		})
+	}
+}
+
+// What the disk cannot read is damaged, and keeps nobody from having the rest.
+func TestUnreadableSectors(t *testing.T) {
+	e, _, _ := busy(t)
+	e.Stop(t)
+	segments, err := vfs.Dir(filepath.Join(e.Dir, "segments")).List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, off := range map[string]int64{
+		"a header":  0,
+		"a frame":   4096,
+		"a payload": lastFrame(t, filepath.Join(e.Dir, "segments", segments[0]), 1) + 4096,
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := errorfs.Wrap(vfs.Dir(filepath.Join(e.Dir, "segments")))
+			disk.BadSector(segments[0], off)
+			report := rebuildIn(t, e, rebuild.Options{Segments: disk, Verify: true})
+			if report.Damaged == 0 || report.Snapshots == 0 {
+				t.Errorf("got %+v, want damage, and snapshots all the same", report)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"syscall"
 
 	"shale/internal/blockstore"
 	"shale/internal/vfs"
@@ -210,7 +211,9 @@ func (s *Store) readHeader(c blockstore.ContainerID, name string) (header, error
 
 func readHeader(c blockstore.ContainerID, f vfs.File) (header, error) {
 	b := make([]byte, headerSize)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	if _, err := f.ReadAt(b, 0); errors.Is(err, syscall.EIO) {
+		return header{}, &blockstore.CorruptError{Container: c, Why: "the disk cannot read its header"}
+	} else if err != nil {
 		return header{}, err
 	}
 	return decodeHeader(c, b)

@@ -205,7 +205,7 @@ func isSegment(name string) bool {
 }
 
 // formatOf gives the version in a segment's header, this program's if it has
-// none that is sound.
+// none that is sound, or none that the disk can read.
 func formatOf(folder vfs.FS, name string) (uint16, error) {
 	f, err := folder.Open(name)
 	if err != nil {
@@ -217,7 +217,9 @@ func formatOf(folder vfs.FS, name string) (uint16, error) {
 		return version, err
 	}
 	b := make([]byte, headerLength)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	if _, err := f.ReadAt(b, 0); errors.Is(err, syscall.EIO) {
+		return version, nil
+	} else if err != nil {
 		return 0, err
 	}
 	if string(b[:8]) != headerMagic || binary.LittleEndian.Uint32(b[56:]) != crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)) {

@@ -18,6 +18,7 @@ import (
 	"shale/internal/blockstore/segment"
 	"shale/internal/vfs"
 	"shale/internal/vfs/crashfs"
+	"shale/internal/vfs/errorfs"
 )
 
 // folder is a folder of segments and what a catalog would say of it.
@@ -374,6 +375,23 @@ func TestDamagedSegment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// So is one whose header the disk cannot read.
+func TestUnreadableHeader(t *testing.T) {
+	f := newFolder(t)
+	p := f.append(f.mustOpen(), 'a', true)
+	disk := errorfs.Wrap(vfs.Dir(f.dir))
+	disk.BadSector(segment.FileName(1), 0)
+	s, err := segment.Open(segment.Options{FS: disk, ID: f.id, Last: 1, Committed: f.committed[1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if b := f.append(s, 'b', true); b.Container != 2 {
+		t.Errorf("appended to segment %d, want a new one", b.Container)
+	}
+	f.check(s, p, 'a')
 }
 
 // Segments before the last one that are short or gone are found, too.

@@ -4,6 +4,7 @@ package errorfs
 
 import (
 	"sync"
+	"syscall"
 
 	"shale/internal/vfs"
 )
@@ -28,6 +29,13 @@ type FS struct {
 	mu   sync.Mutex
 	fail func(op Op, name string) error
 	free *uint64
+	bad  map[sector]bool
+}
+
+// A sector is the page of a file from a multiple of vfs.PageSize on.
+type sector struct {
+	name string
+	off  int64
 }
 
 // Wrap returns an FS over fs that does not fail yet.
@@ -39,6 +47,29 @@ func (f *FS) Fail(fail func(op Op, name string) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = fail
+}
+
+// BadSector makes the page of a file, which begins at off, unreadable: EIO.
+func (f *FS) BadSector(name string, off int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bad == nil {
+		f.bad = make(map[sector]bool)
+	}
+	f.bad[sector{name, off}] = true
+}
+
+// checkRead is check for a read of n bytes from off.
+func (f *FS) checkRead(name string, off int64, n int) error {
+	f.mu.Lock()
+	bad := f.bad
+	f.mu.Unlock()
+	for at := off &^ (vfs.PageSize - 1); len(bad) > 0 && at < off+int64(n); at += vfs.PageSize {
+		if bad[sector{name, at}] {
+			return syscall.EIO
+		}
+	}
+	return f.check(Read, name)
 }
 
 // SetFree makes Free report the number of bytes.
@@ -123,14 +154,14 @@ type errorFile struct {
 }
 
 func (e *errorFile) ReadAt(p []byte, off int64) (int, error) {
-	if err := e.fs.check(Read, e.name); err != nil {
+	if err := e.fs.checkRead(e.name, off, len(p)); err != nil {
 		return 0, err
 	}
 	return e.File.ReadAt(p, off)
 }
 
 func (e *errorFile) ReadSource(p []byte, off int64) (int, error) {
-	if err := e.fs.check(Read, e.name); err != nil {
+	if err := e.fs.checkRead(e.name, off, len(p)); err != nil {
 		return 0, err
 	}
 	return e.File.ReadSource(p, off)
