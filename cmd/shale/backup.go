@@ -30,7 +30,8 @@ The copy is a data folder. To restore is to start on it:
 
 From then on DEST is a store of its own, and no backup any more. It has the
 access keys of all accounts: keep it as safe as DIR. Without --with-keys the
-encrypted snapshots in it need a copy of DIR/keys, kept apart.
+encrypted snapshots in it need a copy of DIR/keys, kept apart. Keys that an earlier
+run with it copied stay in DEST/keys until that folder is removed by hand.
 
 A folder whose catalog is in PostgreSQL is refused: stop its server, and copy the
 database and the folder together.
@@ -83,7 +84,12 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 	}
 	fmt.Fprintf(std.out, "%s is a copy of %s: %s (%s), %d copied now (%s), and the catalog (%s).\n",
 		c.Dest, c.DataDir, count(int64(report.Segments), "segment"), sizeText(report.TotalBytes), report.Copied, sizeText(report.CopiedBytes), sizeText(report.CatalogBytes))
-	if !report.Keys {
+	switch {
+	case report.OldKeys:
+		// They are not removed: nobody said so, and they may be the last copy.
+		fmt.Fprintf(std.err, "Keys were not copied, but those of an earlier --with-keys are still in %s: remove that folder if the copy is to have none.\n",
+			filepath.Join(c.Dest, "keys"))
+	case !report.Keys:
 		fmt.Fprintln(std.err, "Keys were not copied: encrypted snapshots in the copy need DIR/keys, and the root key.")
 	}
 	return nil

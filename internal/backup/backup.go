@@ -73,6 +73,9 @@ type Report struct {
 	TotalBytes   int64 `json:"segment_bytes"`
 	CatalogBytes int64 `json:"catalog_bytes"`
 	Keys         bool  `json:"with_keys"`
+	// OldKeys says that the copy has keys that an earlier run copied, though
+	// this one did not.
+	OldKeys bool `json:"has_old_keys"`
 	// Unreadable is what the disk could not read of segments. The copy has what an
 	// earlier copy had there, or else zeros.
 	Unreadable []Gap `json:"unreadable,omitempty"`
@@ -144,6 +147,8 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		if err := copyKeys(o.Source, o.Dest); err != nil {
 			return nil, fmt.Errorf("copy keys: %w", err)
 		}
+	} else if report.OldKeys, err = hasFiles(o.Dest.Keys()); err != nil {
+		return nil, err
 	}
 	if err := syncDir(o.Dest.Segments()); err != nil {
 		return nil, err
@@ -345,6 +350,18 @@ func copyKeys(source string, dest *datadir.Dir) error {
 		defer f.Close()
 		return write(to, f)
 	})
+}
+
+// hasFiles reports whether there is anything but folders below a folder.
+func hasFiles(root string) (found bool, err error) {
+	err = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		found = true
+		return fs.SkipAll
+	})
+	return found, err
 }
 
 // write replaces a file as a whole, durably.
