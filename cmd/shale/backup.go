@@ -33,6 +33,9 @@ access keys of all accounts: keep it as safe as DIR. Without --with-keys the
 encrypted snapshots in it need a copy of DIR/keys, kept apart. Keys that an earlier
 run with it copied stay in DEST/keys until that folder is removed by hand.
 
+What the disk cannot read of DIR is no reason to copy nothing: DEST keeps what it
+had there before, or has zeros, which no reader takes for data. The exit code is 1.
+
 A folder whose catalog is in PostgreSQL is refused: stop its server, and copy the
 database and the folder together.
 
@@ -80,7 +83,7 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	if c.JSON {
-		return printObject(std, report)
+		return errors.Join(printObject(std, report), unreadable(report, c.DataDir))
 	}
 	fmt.Fprintf(std.out, "%s is a copy of %s: %s (%s), %d copied now (%s), and the catalog (%s).\n",
 		c.Dest, c.DataDir, count(int64(report.Segments), "segment"), sizeText(report.TotalBytes), report.Copied, sizeText(report.CopiedBytes), sizeText(report.CatalogBytes))
@@ -92,5 +95,18 @@ func (c *backupCmd) Run(ctx context.Context, std streams) (err error) {
 	case !report.Keys:
 		fmt.Fprintln(std.err, "Keys were not copied: encrypted snapshots in the copy need DIR/keys, and the root key.")
 	}
-	return nil
+	return unreadable(report, c.DataDir)
+}
+
+// unreadable is an error if the disk could not read something of the folder.
+func unreadable(report *backup.Report, dir string) error {
+	if len(report.Unreadable) == 0 {
+		return nil
+	}
+	total, first := int64(0), report.Unreadable[0]
+	for _, gap := range report.Unreadable {
+		total += gap.Bytes
+	}
+	return fmt.Errorf("the disk cannot read %s of the segments, the first in segment %d at %d: there the copy has what it had before, or zeros; "+
+		"all the rest is copied; what needs them: shale scrub --data-dir %s", sizeText(total), first.Segment, first.Offset, dir)
 }
