@@ -102,6 +102,53 @@ func TestLounge(t *testing.T) {
 	gone.Close()
 }
 
+// Nothing of a request is lost, and no body is taken for one, where a client begins
+// it ahead of the answer before, or pauses in the middle of its first bytes. The
+// connection goes to the lounge all the same once there is nothing left of it.
+func TestLoungeWithRequestInHand(t *testing.T) {
+	const line = "PUT /snapshots/a/tags HTTP/1.1\r\n"
+	head := line + fmt.Sprintf("Host: h\r\nContent-Length: %d\r\n\r\n", len(ask))
+	put := head + ask
+	for _, cut := range []int{1, 3, len(line), len(head), len(head) + 10, len(put)} {
+		for when, ahead := range map[string]bool{"ahead": true, "after": false} {
+			t.Run(fmt.Sprintf("%d %s", cut, when), func(t *testing.T) {
+				t.Parallel()
+				f := anonymous(t, 0)
+				f.plain.serve = func(w http.ResponseWriter, r *http.Request, _ *block.Digest) error {
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						return err
+					}
+					select {
+					case <-r.Context().Done():
+						return r.Context().Err()
+					case <-time.After(300 * time.Millisecond):
+					}
+					_, err = fmt.Fprintf(w, "%s %s", r.Method, body)
+					return err
+				}
+				c := dial(t, f.listen(t))
+				first, second := ask, put[:cut]
+				if ahead {
+					first, second = ask+put[:cut], ""
+				}
+				c.send(first)
+				if status, _, _ := c.answer(); status != http.StatusOK {
+					t.Errorf("the request before: status %d", status)
+				}
+				c.send(second)
+				time.Sleep(300 * time.Millisecond)
+				c.send(put[cut:])
+				if status, body, keep := c.answer(); status != http.StatusOK || body != "PUT "+ask || !keep {
+					t.Errorf("got %d %q, keep=%v", status, body, keep)
+				}
+				await(t, "the connection waits in the lounge", func() bool { return f.server.Lounging() == 1 })
+				c.served("the connection, from the lounge")
+			})
+		}
+	}
+}
+
 // Headers that are longer than usual, and do not end, are a few. All others are
 // served beside them, and longer ones once there is room again.
 func TestLongHeaders(t *testing.T) {

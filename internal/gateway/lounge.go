@@ -17,14 +17,45 @@ import (
 // stack, and given back like a new one when something comes.
 //
 // To take it away, Read fails while net/http has nothing in hand, and the Close
-// that follows does not close.
+// that follows does not close. What a client sends ahead of its answer net/http
+// may have in hand: all of the next request, or a part of it. Then it waits there.
 
 const (
 	// idleTime is how long a connection may wait for its next request.
 	idleTime = 3 * time.Minute
 	// moment is how much of that it waits in net/http.
 	moment = 200 * time.Millisecond
+	// emptyBuffer is how much net/http asks for when its buffer is empty; were
+	// it another number, no connection would go to the lounge.
+	emptyBuffer = 4 << 10
+	// peeked is how many bytes of a request net/http has before it begins to
+	// read it.
+	peeked = 4
 )
+
+// Between two requests net/http sets a deadline for the next one to begin, reads
+// until it has the first few bytes of it, if it has not, and sets the deadline for
+// its header. A phase is how far it has come.
+const (
+	phaseRequest  = iota // it reads a request, or a handler has it
+	phaseAnswered        // the answer went out
+	phaseIdle            // it looks for the next request's first bytes
+)
+
+// SetReadDeadline is by what net/http's phases are told apart. It is the deadline
+// of the connection, too.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if !c.phase.CompareAndSwap(phaseAnswered, phaseIdle) {
+		c.phase.Store(phaseRequest)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// nothingInHand reports whether a read into p is one for the next request, of
+// which net/http has nothing: it reads into what is free of its buffer.
+func (c *conn) nothingInHand(p []byte) bool {
+	return len(p) == emptyBuffer && c.phase.Load() == phaseIdle
+}
 
 // errTakenAway ends net/http's part in a connection.
 var errTakenAway = errors.New("the connection waits elsewhere")
@@ -96,15 +127,19 @@ func (c *conn) readIdle(p []byte) (int, error) {
 	if _, ok := c.socket.(syscall.Conn); !ok {
 		return c.Conn.Read(p)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(moment)); err != nil {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(moment)); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.lounge.enter(c) {
+		c.phase.Store(phaseRequest)
 		c.taken.Store(true)
 		return 0, errTakenAway
 	}
-	return n, err
+	if err != nil || n >= peeked {
+		return n, err
+	}
+	return n, c.Conn.SetReadDeadline(time.Now().Add(idleTime)) // for the rest of them
 }
 
 // wait waits in the lounge.

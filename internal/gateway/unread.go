@@ -74,9 +74,9 @@ type conn struct {
 	tls    *tls.Conn                           // the same as Conn; nil without TLS
 	secure atomic.Pointer[tls.ConnectionState] // once the handshake is done
 	header headerCount
-	idle   atomic.Bool // the next request has not begun
-	taken  atomic.Bool // away from net/http, whose Close is still to come
-	abrupt atomic.Bool // it is to end without TLS's words of farewell
+	phase  atomic.Int32 // of net/http, see lounge.go
+	taken  atomic.Bool  // away from net/http, whose Close is still to come
+	abrupt atomic.Bool  // it is to end without TLS's words of farewell
 
 	address netip.Addr  // of the client
 	known   atomic.Bool // a body has passed on it in good time
@@ -101,7 +101,7 @@ func (c *conn) begin() {
 func (c *conn) end() {
 	c.header.reset()
 	c.handled.Store(false)
-	c.idle.Store(true)
+	c.phase.Store(phaseAnswered)
 	c.crowd.rests(c)
 }
 
@@ -137,7 +137,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	read := c.Conn.Read
-	if c.idle.CompareAndSwap(true, false) {
+	if c.nothingInHand(p) {
 		read = c.readIdle
 	}
 	n, err := read(p)
