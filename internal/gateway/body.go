@@ -29,6 +29,8 @@ const (
 	// patience is how long the rest of a refused body may pause before the
 	// refusal goes out ahead of it.
 	patience = time.Second
+	// drainTime is how long it may take in all, before the same.
+	drainTime = 5 * time.Second
 )
 
 // errNoBody marks a body that was at its end from the start.
@@ -43,6 +45,7 @@ type body struct {
 	wire  *conn // below it; nil in tests without one
 	stall time.Duration
 	pause time.Duration // how long one read may take; no longer than stall
+	until time.Time     // when drain gives up; zero before it
 
 	n       int64
 	began   time.Time // of the first read
@@ -72,6 +75,9 @@ func (b *body) Read(p []byte) (int, error) {
 	next := now.Add(b.pause)
 	if latest := b.latest(); latest.Before(next) {
 		next = latest
+	}
+	if !b.until.IsZero() && b.until.Before(next) {
+		next = b.until
 	}
 	b.deadline(next)
 	if b.interrupted.Load() { // the deadline that did it may just have been moved
@@ -117,14 +123,14 @@ func (b *body) ended() bool { return errors.Is(b.err, io.EOF) || errors.Is(b.err
 
 // drain throws away what a client is still sending, up to maxDrain bytes, so
 // that it comes to read its answer, and reports whether the connection can be
-// used for another request. A client that pauses is to have its answer first,
-// see linger. One that still waits for its 100 Continue has sent nothing, and
-// is not asked to. Spec: ebs-direct §4.
+// used for another request. A client that pauses, or takes long, is to have its
+// answer first, see linger. One that still waits for its 100 Continue has sent
+// nothing, and is not asked to. Spec: ebs-direct §4.
 func (b *body) drain() bool {
 	if b.err != nil {
 		return b.ended()
 	}
-	b.pause = min(b.stall, patience)
+	b.pause, b.until = min(b.stall, patience), time.Now().Add(drainTime)
 	if b.awaited && !b.started {
 		b.deadline(time.Now().Add(b.pause)) // for net/http, as in Read
 		return b.ended()

@@ -20,7 +20,8 @@ type crowd struct {
 	mu   sync.Mutex
 	open int
 	// resting are the connections whose client has nothing to wait for: it
-	// has not sent a whole header, or has its answer. The longest are first.
+	// has not sent a whole header, is refused, or has its answer. The longest
+	// are first.
 	resting list.List // of *conn
 
 	made *prometheus.CounterVec // what became of new connections, by outcome
@@ -88,7 +89,7 @@ func (w *crowd) works(c *conn) {
 	}
 }
 
-// rests says that c's client has its answer.
+// rests says that c's client has its answer, or one that is not worth its place.
 func (w *crowd) rests(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

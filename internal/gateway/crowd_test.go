@@ -83,6 +83,45 @@ func TestMaxConnections(t *testing.T) {
 	dial(t, addr).served("one that comes later")
 }
 
+// A client that sends a body of which nobody needs anything, byte by byte, holds
+// neither a place among the connections nor the handler for long.
+func TestUselessBodyRests(t *testing.T) {
+	for name, head := range map[string]string{
+		"refused": putHead("Content-Length: 1000\r\n"),
+		"probe":   "GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, func(o *gateway.Options) { o.MaxConnections = 2 })
+			addr := f.listen(t)
+			slow := []*client{dial(t, addr), dial(t, addr)}
+			for _, c := range slow {
+				c.send(head)
+				go func() {
+					for {
+						if _, err := io.WriteString(c, "x"); err != nil {
+							return
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+				}()
+			}
+			time.Sleep(500 * time.Millisecond) // until both are being drained
+			good := dial(t, addr)
+			good.served("a connection beside two that send what nobody needs")
+			served, answered := time.Now(), 0
+			for _, c := range slow { // one of which had to go
+				if _, err := c.r.Peek(1); err == nil {
+					answered++
+				}
+			}
+			if took := time.Since(served); answered != 1 || took > 10*time.Second {
+				t.Errorf("%d of two were answered, within another %v", answered, took)
+			}
+		})
+	}
+}
+
 // A connection comes back from the lounge as it was, any number of times.
 func TestLounge(t *testing.T) {
 	f := newFixture(t, nil)

@@ -47,7 +47,7 @@ func (w *response) WriteHeader(status int) {
 	}
 	if status >= 200 {
 		w.status = status
-		if !w.body.drain() {
+		if !w.drain() {
 			w.Header().Set("Connection", "close")
 		}
 		if w.cut && w.Header().Get("Content-Length") == "0" {
@@ -56,6 +56,20 @@ func (w *response) WriteHeader(status int) {
 	}
 	w.extend()
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// drain drains the request's body, see there. A client that is still sending does
+// not wait for its answer, and one that is refused needs no place for it: else
+// whoever has no credentials could hold one, by a body that comes slowly.
+func (w *response) drain() (ended bool) {
+	refused := w.status >= http.StatusBadRequest
+	if c := w.wire; c != nil && (refused || w.body.err == nil) {
+		c.crowd.rests(c)
+		if !refused {
+			defer c.crowd.works(c)
+		}
+	}
+	return w.body.drain()
 }
 
 // Write writes a part of the answer.
