@@ -51,6 +51,12 @@ func (x *exchange) authenticate(service string, put bool) (snapshot.Caller, *blo
 	if err != nil {
 		return snapshot.Caller{}, nil, err
 	}
+	if service == "kms" && !s.HasSigned("x-amz-target") { // which alone says what is to be done
+		return snapshot.Caller{}, nil, &sigv4.Error{
+			Kind:   sigv4.Mismatch,
+			Detail: "the header x-amz-target must be among the signed headers",
+		}
+	}
 	if err := s.Verify(x.r, x.signingKey(s, secret), hash, x.o.Now()); err != nil {
 		return snapshot.Caller{}, nil, err
 	}

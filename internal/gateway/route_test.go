@@ -180,6 +180,17 @@ func TestKMS(t *testing.T) {
 	}
 }
 
+// A target that is not signed might have been put there on the way, and another
+// operation with it.
+func TestUnsignedTarget(t *testing.T) {
+	f := newFixture(t, func(o *gateway.Options) { o.KMS = &door{name: "kms"} })
+	r := sign(t, request("POST", "/", `{"KeyId":"k"}`), signing{service: "kms"})
+	r.Header.Set("X-Amz-Target", "TrentService.ScheduleKeyDeletion")
+	if got := f.do(r).Body.String(); got != refused("kms", sigv4.Mismatch) {
+		t.Errorf("got %q", got)
+	}
+}
+
 // A browser names no origin in what a page reads from its own. So a name that
 // was made to resolve to loopback after the page was loaded must not let it
 // read; and no other client is asked by which name it came.
