@@ -211,6 +211,54 @@ func TestUsersShareEncrypted(t *testing.T) {
 	wantCodes(t, "once the key is taken back", read(reader), snapshot.KeyNotFound)
 }
 
+// Whoever asks for a copy needs the source's key, an account as its users do: what
+// goes on later could decrypt as soon as the key's policy allows anything to anybody
+// of the account. Spec: ec2-snapshots §5, §6.1.
+func TestCopyNeedsTheSourcesKey(t *testing.T) {
+	f, l := withKMS(t)
+	elsewhere := caller
+	elsewhere.Region = "eu-west-1"
+	root := "arn:aws:iam::" + other.Account + ":root"
+	denied := strings.Replace(keyStatement(caller.Account, "kms:Decrypt"), "Allow", "Deny", 1)
+	for _, tt := range []struct {
+		name      string
+		by        snapshot.Caller
+		statement string // of the source's key
+		fine      bool
+	}{
+		{"another account that may describe it", other, keyStatement(root, "kms:DescribeKey"), false},
+		{"another account that may decrypt", other, keyStatement(root, "kms:Decrypt"), false},
+		{"another account that may do both", other, keyStatement(root, "kms:DescribeKey,kms:Decrypt"), true},
+		{"the key's account, denied", caller, denied, false},
+		{"the key's account, denied, into another region", elsewhere, denied, false},
+		{"the key's account, into another region", elsewhere, keyStatement(root, "kms:DescribeKey"), true},
+		{"its user, denied, into another region", snapshottest.User(t, elsewhere, "uma", allow("*")), denied, false},
+		{"its user, into another region", snapshottest.User(t, elsewhere, "uma", allow("*")), keyStatement(root, "kms:DescribeKey"), true},
+	} {
+		key := makeKey(t, l)
+		source := f.encrypted(key)
+		f.mustPut(source, 0, data(1))
+		f.complete(source, 1, nil)
+		f.share(source, other.Account)
+		if err := l.PutPolicy(t.Context(), account(caller), key, `{"Statement":[`+keyStatement(caller.Account, "kms:*")+`,`+tt.statement+`]}`, false); err != nil {
+			t.Fatal(err)
+		}
+		copied, err := f.Service.Copy(t.Context(), tt.by, snapshot.CopyRequest{SourceRegion: caller.Region, SourceID: source})
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		f.settle()
+		page, err := f.Service.Describe(t.Context(), tt.by, snapshot.DescribeRequest{IDs: []string{copied.ID}})
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		got := page.Snapshots[0]
+		if refused := got.State == snapshot.Failed && got.Message == "Given key ID is not accessible"; got.State != snapshot.Completed && !refused || refused == tt.fine {
+			t.Errorf("%s: got %v %q", tt.name, got.State, got.Message)
+		}
+	}
+}
+
 // A key that names one user, and leaves nothing to his account, does for all that
 // goes on after he has asked.
 func TestKeyOfOneUser(t *testing.T) {

@@ -151,13 +151,14 @@ func (s *Service) copySource(ctx context.Context, c Caller, r *CopyRequest) (*Sn
 	return &source, nil
 }
 
-// mayRead asks whether the caller may read the source of a copy with its key. What
-// the account may is asked again when it is read; what the caller's policies say
-// can be asked only now.
+// mayRead asks whether the caller may read the source of a copy with its key, in
+// the source's region. That can be asked only now: when it is read, the key's
+// policy only has to allow something to somebody of the account.
 func (s *Service) mayRead(ctx context.Context, c Caller, source *Snapshot) error {
-	if c.free() || !source.Encrypted() {
+	if !source.Encrypted() {
 		return nil
 	}
+	c.Region = source.Region
 	_, err := s.keyring.Check(ctx, c.kms(source.ID), source.KMSKeyARN, kms.DescribeKey, kms.Decrypt)
 	return keyError(err, useRead, c, source.KMSKeyARN)
 }
