@@ -94,6 +94,30 @@ func TestListInParts(t *testing.T) {
 	}
 }
 
+// A long list for which there is no room is a throttle, which SDKs repeat, before
+// any of it is sent. Spec: ec2-snapshots §1.3.
+func TestListWithoutRoom(t *testing.T) {
+	env := snapshottest.New(t)
+	for range 3 {
+		if _, err := env.Service.Start(t.Context(), snapshottest.Caller, snapshot.StartRequest{VolumeSize: new(int64(1))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 16 { // as many as there are
+		if _, err := env.Service.TakePlace(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	door := ec2.New(env.Service, []string{snapshottest.Region})
+	door.SetBatch(2)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("Action=DescribeSnapshots"))
+	door.Refuse(w, r, door.Serve(w, r, snapshottest.Caller, nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "<Code>RequestLimitExceeded</Code><Message>Request limit exceeded.</Message>") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
 // Every kind of list is the same in parts as it is whole.
 func TestListsInParts(t *testing.T) {
 	env := snapshottest.New(t)

@@ -75,6 +75,9 @@ type row struct {
 	text func(*snapshot.Error) string
 }
 
+// rateExceeded is EC2's text for what is too much, whatever that is.
+const rateExceeded = "Request limit exceeded."
+
 // unreachable is the row of what no operation of this protocol runs into.
 var unreachable = row{code: invalidRequest}
 
@@ -99,7 +102,7 @@ var serviceRows = [snapshot.NumCodes]row{
 	snapshot.StorageFull:    {code: internalError},
 	snapshot.StorageStopped: {code: internalError},
 	snapshot.Damaged:        {code: internalError},
-	snapshot.Throttled:      unreachable,
+	snapshot.Throttled:      {requestLimit, func(*snapshot.Error) string { return rateExceeded }},
 
 	snapshot.AccountThrottled:  unreachable,
 	snapshot.SnapshotThrottled: unreachable,
@@ -236,7 +239,7 @@ func explain(err error) (code, string) {
 		case rest.Repeated:
 			return invalidCombination, fmt.Sprintf("The parameter '%s' may only be specified once.", e.Field)
 		case rest.RateExceeded:
-			return requestLimit, "Request limit exceeded."
+			return requestLimit, rateExceeded
 		}
 		return requestRows[e.Kind], rest.Sentence(e)
 	}

@@ -171,6 +171,16 @@ var errMadeRoom = errors.New("the client did not take its answer, while others w
 // are not worth a line to an operator.
 var perBlock = map[string]bool{"PutSnapshotBlock": true, "GetSnapshotBlock": true}
 
+// theirs reports whether a request was refused and nothing of ours failed, even
+// where HTTP has a status above 500 for that.
+func theirs(err error) bool {
+	if _, ok := errors.AsType[*rest.Error](err); ok {
+		return true
+	}
+	e, ok := errors.AsType[*snapshot.Error](err)
+	return ok && e.Code == snapshot.Throttled
+}
+
 // log writes the request's one line. It never holds keys, signatures, tokens,
 // query strings or bytes of blocks.
 func (x *exchange) log(took time.Duration) {
@@ -178,12 +188,10 @@ func (x *exchange) log(took time.Duration) {
 	if err == nil && x.w.interrupted.Load() {
 		err = errMadeRoom
 	}
-	// Nothing of ours failed, even where HTTP has a status above 500 for it.
-	_, theirs := errors.AsType[*rest.Error](x.err)
 	switch {
 	case errors.Is(x.err, context.Canceled): // the client has left
 	case x.rule > 0 && x.stack == nil: // it was to be so
-	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs, x.stack != nil, x.cut:
+	case x.w.status >= http.StatusInternalServerError && !x.quiet && !theirs(x.err), x.stack != nil, x.cut:
 		level = slog.LevelError
 	case x.quiet, err == nil && perBlock[x.op]:
 		level = slog.LevelDebug

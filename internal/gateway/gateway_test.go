@@ -76,6 +76,9 @@ func (d *door) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		what, status = fmt.Sprintf("rest.Kind %d", e.Kind), http.StatusBadRequest
 	} else if e, ok := errors.AsType[*snapshot.Error](err); ok {
 		what, status = fmt.Sprintf("snapshot.Code %d", e.Code), http.StatusBadRequest
+		if e.Code == snapshot.Throttled { // as EC2's
+			status = http.StatusServiceUnavailable
+		}
 	}
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "%s refused: %s", d.name, what)

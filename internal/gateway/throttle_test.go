@@ -71,3 +71,15 @@ func TestThrottle(t *testing.T) {
 		}
 	}
 }
+
+// A server without room is no server that failed, whatever status that has.
+func TestNoRoomIsNoFault(t *testing.T) {
+	f := newFixture(t, nil)
+	f.ec2.serve = func(http.ResponseWriter, *http.Request, *block.Digest) error {
+		return &snapshot.Error{Code: snapshot.Throttled}
+	}
+	w := f.do(sign(t, request("POST", "/", "Action=DescribeSnapshots"), signing{service: "ec2"}))
+	if log := f.log.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(log, "level=INFO msg=request") {
+		t.Errorf("got %d, and the log says %s", w.Code, log)
+	}
+}
