@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,8 +160,8 @@ type selection struct {
 	own, others  bool // whose snapshots can be among them
 	owners       []string
 	restorableBy []string
-	filters      []Filter // those that do not look at tags
-	tagFilters   []Filter
+	filters      []matcher // those that do not look at tags
+	tagFilters   []matcher
 }
 
 // compile checks the selectors and filters.
@@ -173,10 +174,14 @@ func (s *Service) compile(c Caller, r *DescribeRequest) (*selection, error) {
 		if f.attribute() == nil {
 			return nil, &Error{Code: InvalidFilter, Field: f.Name, Err: errNoSuchFilter}
 		}
+		m, err := f.matcher()
+		if err != nil {
+			return nil, err
+		}
 		if strings.HasPrefix(f.Name, "tag") {
-			sel.tagFilters = append(sel.tagFilters, f)
+			sel.tagFilters = append(sel.tagFilters, m)
 		} else {
-			sel.filters = append(sel.filters, f)
+			sel.filters = append(sel.filters, m)
 		}
 	}
 	for _, owner := range r.Owners {
@@ -238,8 +243,8 @@ func (sel *selection) restorable(s *Snapshot, grants []string) bool {
 	})
 }
 
-func matchAll(filters []Filter, s *Snapshot) bool {
-	return !slices.ContainsFunc(filters, func(f Filter) bool { return !f.match(s) })
+func matchAll(filters []matcher, s *Snapshot) bool {
+	return !slices.ContainsFunc(filters, func(m matcher) bool { return !slices.ContainsFunc(m.attribute()(s), m.value) })
 }
 
 // Progress is how far a snapshot is, as the wire shows it: nothing until it is
@@ -321,23 +326,51 @@ func cutTag(name string) (key string, ok bool) {
 	return name[len(prefix):], true
 }
 
-// match reports whether one value of the filter matches the snapshot.
-func (f Filter) match(s *Snapshot) bool {
-	for _, have := range f.attribute()(s) {
-		for _, pattern := range f.Values {
-			if glob(pattern, have) {
-				return true
-			}
-		}
-	}
-	return false
+// maxFilterValue is the most characters of a filter's value: as many as the longest
+// text that it is matched with has, each behind a backslash.
+const maxFilterValue = 2 * maxTagValue
+
+// A matcher is a filter made ready for any number of matches.
+type matcher struct {
+	Filter
+	globs []glob // of the values
 }
 
-// glob matches the whole text: * stands for any characters, ? for one, and a
-// backslash takes the next character as it is. It costs at most
-// O(len(pattern) × len(text)), whatever a client sends.
-func glob(pattern, text string) bool {
-	p, t := []rune(pattern), []rune(text)
+// matcher fails with an *Error of code InvalidFilter.
+func (f Filter) matcher() (matcher, error) {
+	m := matcher{f, make([]glob, len(f.Values))}
+	for i, v := range f.Values {
+		if m.globs[i] = glob(v); len(m.globs[i]) > maxFilterValue {
+			return matcher{}, &Error{Code: InvalidFilter, Field: f.Name, Err: fmt.Errorf("a value has more than %d characters", maxFilterValue)}
+		}
+	}
+	return m, nil
+}
+
+// matchers gives the matchers of the filters.
+func matchers(filters []Filter) ([]matcher, error) {
+	list := make([]matcher, len(filters))
+	for i, f := range filters {
+		var err error
+		if list[i], err = f.matcher(); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// value reports whether one value of the filter matches the text.
+func (m matcher) value(text string) bool {
+	t := []rune(text)
+	return slices.ContainsFunc(m.globs, func(g glob) bool { return g.match(t) })
+}
+
+// A glob matches a whole text: * stands for any characters, ? for one, and a
+// backslash takes the next character as it is.
+type glob []rune
+
+// match costs at most O(len(p) × len(t)), whatever a client sends.
+func (p glob) match(t []rune) bool {
 	i, j := 0, 0
 	star, mark := -1, 0 // the last * and how much of the text it has taken
 	for j < len(t) {

@@ -318,6 +318,10 @@ func (s *Service) Locks(ctx context.Context, c Caller, r LocksRequest) (LockPage
 			return LockPage{}, &Error{Code: InvalidFilter, Field: f.Name, Err: errors.New("there is no filter of this name; there is lock-state")}
 		}
 	}
+	filters, err := matchers(r.Filters)
+	if err != nil {
+		return LockPage{}, err
+	}
 	if err := s.admit(ctx, c, nil, need{action: DescribeLockedSnapshots}); err != nil {
 		return LockPage{}, err
 	}
@@ -339,7 +343,7 @@ func (s *Service) Locks(ctx context.Context, c Caller, r LocksRequest) (LockPage
 	list, next, err := selectPage(after, r.MaxResults, at, func(after Cursor) ([]LockedSnapshot, error) {
 		return s.catalog.Locked(ctx, c.Account, c.Region, after, describePage)
 	}, func(l *LockedSnapshot) bool {
-		return (len(wanted) == 0 || wanted[l.ID]) && l.matches(r.Filters)
+		return (len(wanted) == 0 || wanted[l.ID]) && l.matches(filters)
 	})
 	if err != nil {
 		return LockPage{}, s.storeError(err)
@@ -348,11 +352,6 @@ func (s *Service) Locks(ctx context.Context, c Caller, r LocksRequest) (LockPage
 }
 
 // matches reports whether one value of each filter matches the lock's state.
-func (l *LockedSnapshot) matches(filters []Filter) bool {
-	for _, f := range filters {
-		if !slices.ContainsFunc(f.Values, func(pattern string) bool { return glob(pattern, l.Lock.State.String()) }) {
-			return false
-		}
-	}
-	return true
+func (l *LockedSnapshot) matches(filters []matcher) bool {
+	return !slices.ContainsFunc(filters, func(m matcher) bool { return !m.value(l.Lock.State.String()) })
 }

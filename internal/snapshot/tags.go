@@ -222,11 +222,11 @@ type TagPage struct {
 // ResourceType is the type of all that can be tagged here.
 const ResourceType = "snapshot"
 
-// matchTag reports whether one value of the filter matches the tag; known is
-// false if there is no such filter.
-func (f Filter) matchTag(t *PlacedTag) (matches, known bool) {
+// tag reports whether one value of the filter matches the tag; known is false if
+// there is no such filter.
+func (m matcher) tag(t *PlacedTag) (matches, known bool) {
 	var have string
-	switch f.Name {
+	switch m.Name {
 	case "key":
 		have = t.Tag.Key
 	case "resource-id":
@@ -236,21 +236,25 @@ func (f Filter) matchTag(t *PlacedTag) (matches, known bool) {
 	case "value":
 		have = t.Tag.Value
 	default:
-		key, isTag := cutTag(f.Name)
+		key, isTag := cutTag(m.Name)
 		if !isTag || t.Tag.Key != key {
 			return false, isTag
 		}
 		have = t.Tag.Value
 	}
-	return slices.ContainsFunc(f.Values, func(pattern string) bool { return glob(pattern, have) }), true
+	return m.value(have), true
 }
 
 // ListTags lists tags of the caller's own, on snapshots that it cannot see any
 // more, too. Pages are full but for the last. Spec: ec2-snapshots §4.
 func (s *Service) ListTags(ctx context.Context, c Caller, r ListTagsRequest) (TagPage, error) {
-	for _, f := range r.Filters {
-		if _, known := f.matchTag(&PlacedTag{}); !known {
-			return TagPage{}, &Error{Code: InvalidFilter, Field: f.Name, Err: errNoSuchFilter}
+	filters, err := matchers(r.Filters)
+	if err != nil {
+		return TagPage{}, err
+	}
+	for _, m := range filters {
+		if _, known := m.tag(&PlacedTag{}); !known {
+			return TagPage{}, &Error{Code: InvalidFilter, Field: m.Name, Err: errNoSuchFilter}
 		}
 	}
 	after, err := s.openTags(r.NextToken)
@@ -268,7 +272,7 @@ func (s *Service) ListTags(ctx context.Context, c Caller, r ListTagsRequest) (Ta
 			return TagPage{}, s.storeError(err)
 		}
 		for i := range list {
-			if slices.ContainsFunc(r.Filters, func(f Filter) bool { matches, _ := f.matchTag(&list[i]); return !matches }) {
+			if slices.ContainsFunc(filters, func(m matcher) bool { matches, _ := m.tag(&list[i]); return !matches }) {
 				continue
 			}
 			if limit > 0 && len(page.Tags) == limit {
