@@ -70,19 +70,49 @@ type TagRequest struct {
 	Tags []Tag
 }
 
-// CheckTags finds out whether CreateTags would be refused for the tags by
-// themselves, for a snapshot that the caller cannot see, or by its policies, and
-// changes nothing.
+// CheckTags finds out whether CreateTags would be refused, and changes nothing.
 func (s *Service) CheckTags(ctx context.Context, c Caller, r TagRequest) error {
 	if err := checkNewTags(r.Tags); err != nil {
 		return err
 	}
+	if err := s.admitTagging(ctx, c, r.IDs, need{action: CreateTags, tags: r.Tags}); err != nil {
+		return err
+	}
 	for _, id := range r.IDs {
-		if _, _, err := s.visible(ctx, c, id); err != nil {
+		if err := s.checkTagging(ctx, c, id, r.Tags); err != nil {
 			return s.storeError(err)
 		}
 	}
-	return s.admitTagging(ctx, c, r.IDs, need{action: CreateTags, tags: r.Tags})
+	return nil
+}
+
+// checkTagging finds out for one snapshot what TagSnapshots of the catalog does: the
+// caller sees it, or has it in its bin, and there is room for the tags.
+func (s *Service) checkTagging(ctx context.Context, c Caller, id string, tags []Tag) error {
+	snap, found, err := s.catalog.TagTarget(ctx, c, id)
+	if err == nil && !found {
+		err = &Error{Code: NotFound, Snapshot: id}
+	}
+	if err == nil && snap.Account != c.Account { // of which it may only have tags
+		_, _, err = s.visible(ctx, c, id)
+	}
+	if err != nil {
+		return err
+	}
+	list := []Snapshot{snap}
+	if err := s.catalog.Tags(ctx, c.Account, list); err != nil {
+		return err
+	}
+	keys := make(map[string]bool, len(tags))
+	for _, t := range append(list[0].Tags, tags...) {
+		if !strings.HasPrefix(t.Key, reservedTagPrefix) {
+			keys[t.Key] = true
+		}
+	}
+	if len(keys) > maxTags {
+		return &Error{Code: TooManyTags, Snapshot: id}
+	}
+	return nil
 }
 
 // admitTagging is admit for an operation on the caller's tags on each of the
