@@ -123,7 +123,7 @@ func (s *Service) Lock(ctx context.Context, c Caller, r LockRequest) (Lock, erro
 // lock is one attempt of Lock. It fails with ErrRaced if what it saw did not
 // hold until the end.
 func (s *Service) lock(ctx context.Context, c Caller, r *LockRequest) (Lock, error) {
-	snap, err := s.own(ctx, c, r.SnapshotID)
+	snap, err := s.ownStored(ctx, c, r.SnapshotID, s.catalog.Snapshot) // its state is SetLock's to compare
 	if err != nil {
 		return Lock{}, err
 	}

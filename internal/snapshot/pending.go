@@ -34,7 +34,7 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	if err := v.err(); err != nil {
 		return PendingPage{}, err
 	}
-	snap, err := s.own(ctx, c, r.SnapshotID)
+	snap, err := s.ownStored(ctx, c, r.SnapshotID, s.catalog.Snapshot)
 	if err != nil {
 		return PendingPage{}, s.storeError(err)
 	}
@@ -64,7 +64,7 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	}
 	// Rows are removed once a snapshot is not pending any more. If it still is,
 	// none were missing.
-	snap, err = s.own(ctx, c, r.SnapshotID)
+	snap, err = s.ownStored(ctx, c, r.SnapshotID, s.catalog.Snapshot)
 	if err == nil {
 		err = snap.checkPending()
 	}
@@ -91,7 +91,8 @@ func (s *Service) ListPending(ctx context.Context, c Caller, r ListBlocksRequest
 	return page, nil
 }
 
-// checkPending refuses a snapshot that the wire does not call pending.
+// checkPending refuses a snapshot that is not pending any more, also one that is
+// still seen so: its rows are gone.
 func (s *Snapshot) checkPending() error {
 	if s.State != Open && s.State != Completing {
 		return &Error{Code: NotPending, Snapshot: s.ID}

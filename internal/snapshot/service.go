@@ -132,6 +132,17 @@ func (s *Service) ownToWrite(ctx context.Context, c Caller, id string) (Snapshot
 func (s *Service) ownBy(
 	ctx context.Context, c Caller, id string, find func(context.Context, string) (Snapshot, bool, error),
 ) (Snapshot, error) {
+	snap, err := s.ownStored(ctx, c, id, find)
+	if err == nil {
+		s.veil(&snap)
+	}
+	return snap, err
+}
+
+// ownStored is ownBy, in the state that is stored, which may be seen only later.
+func (s *Service) ownStored(
+	ctx context.Context, c Caller, id string, find func(context.Context, string) (Snapshot, bool, error),
+) (Snapshot, error) {
 	snap, found, err := find(ctx, id)
 	if err != nil {
 		return Snapshot{}, err
@@ -140,7 +151,7 @@ func (s *Service) ownBy(
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
 	}
 	s.observe(&snap)
-	if !s.veil(&snap) {
+	if !s.veil(new(snap)) {
 		return Snapshot{}, &Error{Code: NotFound, Snapshot: id}
 	}
 	return snap, nil

@@ -146,3 +146,24 @@ func TestLagOfFailure(t *testing.T) {
 		t.Errorf("got %v %q", got.State, got.Message)
 	}
 }
+
+// What changes a snapshot goes by what it is, whatever is seen of it: it can be
+// locked, and has no blocks of a pending one any more.
+func TestLagOfCompleteIsOnlySeen(t *testing.T) {
+	f := newFixture(t)
+	id := f.start("")
+	f.mustPut(id, 3, data(1))
+	r := snapshot.CompleteRequest{SnapshotID: id, ChangedBlocks: ptr(int64(1))}
+	if _, err := f.Service.Complete(t.Context(), whim(snapshot.Whim{Lag: time.Hour}), r); err != nil {
+		t.Fatal(err)
+	}
+	f.settle()
+	if got := f.describe(id); got.State != snapshot.Completing {
+		t.Fatalf("got %v, want that it is still seen as pending", got.State)
+	}
+	_, err := f.Service.ListPending(t.Context(), caller, snapshot.ListBlocksRequest{SnapshotID: id})
+	wantCodes(t, "the blocks of a pending one", err, snapshot.NotPending)
+	if l, err := f.lock(id, false, 1, 0); err != nil || l.ExpiresAt.IsZero() {
+		t.Errorf("Lock: got %+v, %v", l, err)
+	}
+}
