@@ -66,7 +66,7 @@ func (s *Service) Extents(ctx context.Context, c Caller, id string) iter.Seq2[Ex
 			yield(Extent{}, s.storeError(err))
 			return
 		}
-		m := merger{yield: yield}
+		m := merger{yield: yield, ask: func() error { return s.mayStillRead(ctx, c, &snap) }}
 		zeros := zeroID(key)
 		for entry, err := range blockmap.Walk(ctx, s.store.NodeReader(), snap.Root, 0) {
 			if err != nil {
@@ -116,7 +116,7 @@ func (s *Service) Diff(ctx context.Context, c Caller, from, id string) iter.Seq2
 			yield(Extent{}, s.storeError(err))
 			return
 		}
-		m := merger{yield: yield}
+		m := merger{yield: yield, ask: func() error { return s.mayStillRead(ctx, c, &first, &second) }}
 		firstZeros, secondZeros := zeroID(firstKey), zeroID(secondKey)
 		end := block.Index(second.VolumeSize * block.PerGiB)
 		for change, err := range s.Compare(ctx, c, &first, &second, 0) {
@@ -137,6 +137,16 @@ func (s *Service) Diff(ctx context.Context, c Caller, from, id string) iter.Seq2
 		}
 		m.flush()
 	}
+}
+
+// mayStillRead asks again for what was asked before the first run was given.
+func (s *Service) mayStillRead(ctx context.Context, c Caller, snaps ...*Snapshot) error {
+	for _, snap := range snaps {
+		if _, err := s.keyNow(ctx, c, snap); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // comparable finds a completed snapshot that the caller may read and that was
@@ -175,14 +185,26 @@ func zeroID(key *domain.Key) block.ID {
 	return key.ID(block.ZeroDigest)
 }
 
+// askEvery is how many blocks of a stream of runs pass before it is asked again
+// whether the caller may have them.
+const askEvery = 1000
+
 // A merger joins neighbouring blocks of one content.
 type merger struct {
-	yield func(Extent, error) bool
-	run   Extent // being gathered; of no length before the first
+	yield  func(Extent, error) bool
+	ask    func() error // whether the caller still may
+	run    Extent       // being gathered; of no length before the first
+	blocks int          // so far
 }
 
 // add takes the next block and reports whether to go on.
 func (m *merger) add(index block.Index, content Content) bool {
+	if m.blocks++; m.blocks%askEvery == 0 {
+		if err := m.ask(); err != nil {
+			m.yield(Extent{}, err)
+			return false
+		}
+	}
 	offset := int64(index) * block.Size
 	if m.run.Content == content && m.run.Offset+m.run.Length == offset {
 		m.run.Length += block.Size

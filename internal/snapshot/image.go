@@ -58,13 +58,19 @@ func (s *Service) OpenImage(ctx context.Context, c Caller, id string) (*Image, e
 // for each block: a key that is disabled, and a share that is taken back, end
 // what has been begun.
 func (i *Image) key(ctx context.Context) (*domain.Key, error) {
-	if i.snap.Account != i.caller.Account {
-		if _, err := i.service.readable(ctx, i.caller, i.snap.ID); err != nil {
-			return nil, i.service.storeError(err)
+	return i.service.keyNow(ctx, i.caller, &i.snap)
+}
+
+// keyNow is readKey for a snapshot that was readable before, and may be another's
+// who has taken the share back since.
+func (s *Service) keyNow(ctx context.Context, c Caller, snap *Snapshot) (*domain.Key, error) {
+	if snap.Account != c.Account {
+		if _, err := s.readable(ctx, c, snap.ID); err != nil {
+			return nil, s.storeError(err)
 		}
 	}
-	key, err := i.service.readKey(ctx, i.caller, &i.snap)
-	return key, i.service.storeError(err)
+	key, err := s.readKey(ctx, c, snap)
+	return key, s.storeError(err)
 }
 
 // Size is the size of the volume in bytes, a multiple of block.Size.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -373,5 +374,59 @@ func TestExtentsEndEarly(t *testing.T) {
 		if n != stop {
 			t.Errorf("got %d runs, want %d", n, stop)
 		}
+	}
+}
+
+// A stream of runs that has begun ends soon after the share was taken back, or the
+// key.
+func TestExtentsAreAskedForAgain(t *testing.T) {
+	f, l := withKMS(t)
+	root := "arn:aws:iam::" + other.Account + ":root"
+	made := func() (key, id string) {
+		key = makeKey(t, l, keyStatement(root, "kms:DescribeKey,kms:Decrypt"))
+		id = f.encrypted(key)
+		for i := range int64(1010) {
+			f.mustPut(id, 2*i, data(1)) // no two are one run
+		}
+		f.complete(id, 1010, nil)
+		f.share(id, other.Account)
+		return key, id
+	}
+	empty := f.made(nil)
+	f.share(empty, other.Account)
+	for name, stream := range map[string]func(id string) iter.Seq2[snapshot.Extent, error]{
+		"extents": func(id string) iter.Seq2[snapshot.Extent, error] { return f.Service.Extents(t.Context(), other, id) },
+		"diff": func(id string) iter.Seq2[snapshot.Extent, error] {
+			return f.Service.Diff(t.Context(), other, empty, id)
+		},
+	} {
+		key, id := made()
+		unshare := func() error {
+			return f.Service.Unshare(t.Context(), caller, snapshot.ShareRequest{SnapshotID: id, Accounts: []string{other.Account}})
+		}
+		takeKey := func() error {
+			return l.PutPolicy(t.Context(), account(caller), key, `{"Statement":`+keyStatement(caller.Account, "kms:*")+`}`, false)
+		}
+		run := func(then func() error) (n int, last error) {
+			for _, err := range stream(id) {
+				if err != nil {
+					return n, err
+				}
+				if n++; n == 1 && then != nil {
+					if err := then(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			return n, nil
+		}
+		if n, err := run(nil); err != nil || n != 1010 {
+			t.Errorf("%s: got %d runs, %v", name, n, err)
+		}
+		_, err := run(unshare)
+		wantCodes(t, name+", not shared any more", err, snapshot.NotFound)
+		f.share(id, other.Account)
+		_, err = run(takeKey)
+		wantCodes(t, name+", the key taken back", err, snapshot.KeyNotFound)
 	}
 }
