@@ -202,3 +202,20 @@ func BenchmarkAppendBlockPage(b *testing.B) {
 	}
 	b.ReportMetric(entries*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 }
+
+// What a snapshot says of itself is shown in every state: why it failed, or why a
+// copy waits.
+func TestStatusMessage(t *testing.T) {
+	for _, tt := range []struct {
+		snap snapshot.Snapshot
+		want string
+	}{
+		{snapshot.Snapshot{State: snapshot.Copying, Message: "Metadata not updated"}, `"status":"pending","status_message":"Metadata not updated",`},
+		{snapshot.Snapshot{State: snapshot.Failed, Message: "x"}, `"status":"error","status_message":"x",`},
+		{snapshot.Snapshot{State: snapshot.Completed}, `"status":"completed","volume_size"`},
+	} {
+		if got := string(plain.AppendSnapshot(nil, &tt.snap)); !strings.Contains(got, tt.want) {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
+}

@@ -20,7 +20,7 @@ func appendSnapshot(b []byte, s *snapshot.Snapshot) []byte {
 	b = appendTime(b, s.StartTime)
 	b = append(b, `,"status":`...)
 	b = rest.AppendString(b, s.State.String())
-	if s.State == snapshot.Failed && s.Message != "" {
+	if s.Message != "" {
 		b = append(b, `,"status_message":`...)
 		b = rest.AppendString(b, s.Message)
 	}

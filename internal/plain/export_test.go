@@ -30,3 +30,6 @@ var (
 	SendExtents = sendExtents
 	DecodeTags  = decodeTags
 )
+
+// AppendSnapshot is what is shown of a snapshot.
+var AppendSnapshot = appendSnapshot
