@@ -63,8 +63,12 @@ func (c *checkCmd) Run(ctx context.Context, std streams) (failed error) {
 		return fmt.Errorf("a server has %s: stop it first; while it runs, shale scrub reads everything", f.path)
 	}
 	result := checkResult{Notes: []string{}}
-	if err := f.openKeys(c.RootKeyFile); err != nil {
-		result.Notes = append(result.Notes, fmt.Sprintf("the MACs of encrypted maps are not checked: %v", err))
+	keyless, err := f.openKeys(c.RootKeyFile)
+	if err != nil {
+		return err
+	}
+	if keyless != nil {
+		result.Notes = append(result.Notes, fmt.Sprintf("the MACs of encrypted maps are not checked: %v", keyless))
 	}
 	began := time.Now()
 	report, err := f.check(ctx, c.ReadData, &result, std)

@@ -94,25 +94,29 @@ func (f *folder) openStore(ctx context.Context) (*blockstore.Store, error) {
 }
 
 // openKeys makes the keys of encryption domains available that can be had here:
-// of a folder that no server has, and not those of a KMS elsewhere. An error says
-// why there are none, and is not the end of anything.
-func (f *folder) openKeys(rootKeyFile string) error {
-	if f.dir == nil {
-		return errors.New("a server has the folder")
-	}
+// of a folder that no server has, and not those of a KMS elsewhere. keyless says
+// why there are none, and is not the end of anything. A root key that was named
+// and is not there, or not the folder's, is an error.
+func (f *folder) openKeys(rootKeyFile string) (keyless, err error) {
 	root, err := namedRoot(rootKeyFile)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if f.dir == nil {
+		return errors.New("a server has the folder"), nil
 	}
 	if begun, err := kms.Begun(vfs.Dir(f.dir.KMS())); err != nil || !begun {
-		return errors.Join(errors.New("there are no KMS keys in the folder"), err)
+		return errors.Join(errors.New("there are no KMS keys in the folder"), err), nil
 	}
 	local, err := openKMS(f.dir, catalog.LocalDisk{}, root, time.Now, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
+	if root != nil && errors.Is(err, kms.ErrOtherRoot) {
+		return nil, err
 	}
-	f.ring, err = keyring.Open(vfs.Dir(f.dir.Domains()), local, nil)
-	return err
+	if err != nil {
+		return err, nil
+	}
+	f.ring, keyless = keyring.Open(vfs.Dir(f.dir.Domains()), local, nil)
+	return keyless, nil
 }
 
 // key gives the key of a domain, nil if it cannot be had.

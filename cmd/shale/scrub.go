@@ -106,7 +106,10 @@ func (c *scrubCmd) Run(ctx context.Context, std streams) (failed error) {
 			return err
 		}
 	}
-	keyless := f.openKeys(c.RootKeyFile)
+	keyless, err := f.openKeys(c.RootKeyFile)
+	if err != nil {
+		return err
+	}
 	// The findings tell of it.
 	if err := blockstore.MarkLost(ctx, f.medium, f.catalog, slog.New(slog.DiscardHandler)); err != nil {
 		return err

@@ -51,7 +51,7 @@ func LoadRoot(f vfs.FS, first bool) (Root, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		if !first {
 			return Root{}, errors.New("the file keys/root is missing, and there were KMS keys: " +
-				"put it back, or say where the root key is (--root-key-file, SHALE_ROOT_KEY); without it no encrypted snapshot can be read. Nothing was changed")
+				"put it back, or say where the root key is (--root-key-file, SHALE_ROOT_KEY); without it no encrypted snapshot can be read")
 		}
 		b = randomBytes(RootSize)
 		err = vfs.Replace(f, rootFile, b)

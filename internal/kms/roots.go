@@ -47,6 +47,9 @@ func writeRoots(f vfs.FS, r rootsRecord) error {
 	return vfs.Replace(f, rootsFile, data)
 }
 
+// ErrOtherRoot says that a root key is not the one of the folder.
+var ErrOtherRoot = errors.New("this is not the root key that wraps the KMS keys here")
+
 // other gives the second root key of an unfinished exchange, nil if there is
 // none, and an error if root is neither.
 func (r rootsRecord) other(root Root) (*Root, error) {
@@ -59,8 +62,7 @@ func (r rootsRecord) other(root Root) (*Root, error) {
 	case r.Next:
 		return unwrapRoot(root, currentUnderNext, r.Over)
 	}
-	return nil, fmt.Errorf("this is not the root key that wraps the KMS keys here: its id is %v, and %s is wanted; "+
-		"with it no key could be used. Nothing was changed", root.ID, r.wanted())
+	return nil, fmt.Errorf("%w: its id is %v, and %s is wanted; with it no key could be used", ErrOtherRoot, root.ID, r.wanted())
 }
 
 func (r rootsRecord) wanted() string {
@@ -91,7 +93,7 @@ func (l *Local) openRoots(names []string) error {
 	if !ok {
 		for _, name := range names {
 			if keyID.MatchString(name) {
-				return fmt.Errorf("the file keys/kms/%s is missing, and there are KMS keys: put it back. Nothing was changed", rootsFile)
+				return fmt.Errorf("the file keys/kms/%s is missing, and there are KMS keys: put it back", rootsFile)
 			}
 		}
 		return writeRoots(l.fs, rootsRecord{Current: l.root.ID.String()})
