@@ -98,12 +98,26 @@ func run(args []string, std streams) int {
 	case err != nil:
 		return report(std, commandName(err), usageError{err})
 	}
+	if err := checkDataDir(command); err != nil {
+		return report(std, path(command.Selected()), err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first interrupt ends the command in order; the second, at once.
 	context.AfterFunc(ctx, stop)
 	command.BindTo(ctx, (*context.Context)(nil))
 	return report(std, path(command.Selected()), command.Run(std))
+}
+
+// checkDataDir refuses an empty --data-dir, of a script whose variable is empty:
+// it would be the current folder, in which a store would be made.
+func checkDataDir(command *kong.Context) error {
+	for _, flag := range command.Flags() {
+		if flag.Name == "data-dir" && flag.Target.String() == "" {
+			return usagef("--data-dir is empty; name a folder")
+		}
+	}
+	return nil
 }
 
 // commandName is the command that a parse error is about, if it got that far.
