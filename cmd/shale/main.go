@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -68,10 +70,57 @@ type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// A resultWriter remembers the first error of writing. What prints a table or a
+// report line by line need not look at each of them.
+type resultWriter struct {
+	w io.Writer
+
+	mu     sync.Mutex // guards what follows
+	failed error
+}
+
+func (r *resultWriter) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil {
+		r.mu.Lock()
+		r.failed = cmp.Or(r.failed, err)
+		r.mu.Unlock()
+	}
+	return n, err
+}
+
+// join adds what was remembered to the outcome of a command, and forgets it.
+func (r *resultWriter) join(err error) error {
+	r.mu.Lock()
+	failed := r.failed
+	r.failed = nil
+	r.mu.Unlock()
+	switch {
+	case failed == nil || errors.Is(err, failed):
+		return err
+	case err == nil || errors.As(err, new(silentError)):
+		return failed // of which nothing has been said
+	}
+	return errors.Join(err, failed)
+}
+
+// plainWriter is what w writes to.
+func plainWriter(w io.Writer) io.Writer {
+	if r, ok := w.(*resultWriter); ok {
+		return r.w
+	}
+	return w
+}
+
 func main() { os.Exit(run(os.Args[1:], streams{out: os.Stdout, err: os.Stderr})) }
 
 // run executes one command line and returns the exit code.
 func run(args []string, std streams) int {
+	out, nested := std.out.(*resultWriter) // by shale help
+	if !nested {
+		out = &resultWriter{w: std.out}
+		std.out = out
+	}
 	helped := false
 	var cli commands
 	parser, err := kong.New(&cli,
@@ -90,9 +139,9 @@ func run(args []string, std streams) int {
 		args = []string{"--help"}
 	}
 	command, err := parser.Parse(args)
-	switch {
-	case helped:
-		return exitDone
+	switch failed := out.join(nil); {
+	case helped, failed != nil: // a help that was not printed is no wrong usage
+		return report(std, "", failed)
 	case cli.ShowVersion:
 		return report(std, "", versionCmd{}.Run(std))
 	case err != nil:
@@ -106,7 +155,7 @@ func run(args []string, std streams) int {
 	// The first interrupt ends the command in order; the second, at once.
 	context.AfterFunc(ctx, stop)
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(std, path(command.Selected()), command.Run(std))
+	return report(std, path(command.Selected()), out.join(command.Run(std)))
 }
 
 // checkDataDir refuses an empty --data-dir, of a script whose variable is empty:

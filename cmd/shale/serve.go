@@ -222,7 +222,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	trail, closeTrail, err := c.openAudit(std.out, log, registry)
+	trail, closeTrail, err := c.openAudit(plainWriter(std.out), log, registry)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 // isTerminal reports whether w is a terminal that a person looks at.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := plainWriter(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

@@ -58,10 +58,14 @@ func (c uploadCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(std, result)
+		err = printJSON(std, result)
+	} else {
+		fmt.Fprintln(std.err, uploadSummary(c.Image, result))
+		_, err = fmt.Fprintln(std.out, result.SnapshotID)
 	}
-	fmt.Fprintln(std.err, uploadSummary(c.Image, result))
-	_, err = fmt.Fprintln(std.out, result.SnapshotID)
+	if err != nil { // the snapshot is there, and somebody has to know its name
+		fmt.Fprintf(std.err, "shale: the snapshot is %s\n", result.SnapshotID)
+	}
 	return err
 }
 
