@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -50,7 +51,11 @@ Examples:
 
 // Run makes the catalog anew.
 func (c *rebuildCmd) Run(ctx context.Context, std streams) (err error) {
-	if info, err := os.Stat(filepath.Join(c.DataDir, "segments")); err != nil || !info.IsDir() {
+	info, err := os.Stat(filepath.Join(c.DataDir, "segments"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil || !info.IsDir() {
 		return fmt.Errorf("%s is no data folder: it has no folder segments; give the one that the server was started with", c.DataDir)
 	}
 	dir, err := datadir.Open(c.DataDir)
