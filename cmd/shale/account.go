@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"text/tabwriter"
@@ -257,6 +259,20 @@ func resultOf(a catalog.Account) accountResult {
 	return accountResult{Name: a.Name, Account: a.ID, AccessKey: a.AccessKey, Created: a.Created}
 }
 
+// A noStoreError says that there is nothing for a command to look at.
+type noStoreError struct{ error }
+
+// noStore says what there is in place of a store.
+func noStore(dir, url string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return noStoreError{fmt.Errorf("the folder %s does not exist; give the one that the server was started with", dir)}
+	}
+	if url != "" {
+		return noStoreError{errors.New("the database has no catalog; give the one that the server was started with")}
+	}
+	return noStoreError{fmt.Errorf("%s has no catalog, and no segments; give the folder that the server was started with", dir)}
+}
+
 // openBeside opens the catalog of a folder on which a server has run, and
 // may be running: the one in the folder, or the one at the URL.
 func openBeside(ctx context.Context, dir, url string) (*catalog.Catalog, error) {
@@ -278,7 +294,7 @@ func openBeside(ctx context.Context, dir, url string) (*catalog.Catalog, error) 
 			return nil, fmt.Errorf("%s is missing or empty, and there are segments: put the right catalog back, or make it anew: shale rebuild --data-dir %s",
 				datadir.CatalogOf(dir), shellQuote(dir))
 		}
-		return nil, fmt.Errorf("there is no server in %s yet; start it first: shale serve --data-dir %s", dir, shellQuote(dir))
+		return nil, noStore(dir, url)
 	}
 	if err != nil || url == "" {
 		return db, err

@@ -118,7 +118,7 @@ type sizeJSON struct {
 
 // Run prints the figures.
 func (c *statsCmd) Run(ctx context.Context, std streams) (failed error) {
-	cat, err := c.open(ctx)
+	cat, err := openBeside(ctx, c.DataDir, string(c.Catalog))
 	if err != nil {
 		return err
 	}

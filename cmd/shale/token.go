@@ -43,9 +43,14 @@ type dataDirFlag struct {
 	Catalog catalogURL `placeholder:"URL" env:"SHALE_CATALOG" help:"The server's catalog, if that is in PostgreSQL."`
 }
 
-// open opens the folder's catalog beside the server.
+// open opens the folder's catalog beside the server. Who makes accounts and
+// tokens may not have started the server yet.
 func (f dataDirFlag) open(ctx context.Context) (*catalog.Catalog, error) {
-	return openBeside(ctx, f.DataDir, string(f.Catalog))
+	cat, err := openBeside(ctx, f.DataDir, string(f.Catalog))
+	if errors.As(err, new(noStoreError)) {
+		return nil, fmt.Errorf("there is no server in %s yet; start it first: shale serve --data-dir %s", f.DataDir, shellQuote(f.DataDir))
+	}
+	return cat, err
 }
 
 type tokenCreateCmd struct {
