@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"shale/internal/catalog"
 	"shale/internal/transfer"
 )
 
@@ -46,6 +47,8 @@ func hint(err error) string {
 		return "See what there is: shale list"
 	case errors.As(err, &service):
 		return serviceHint(service)
+	case catalog.IsRuined(err):
+		return "Put the right catalog back, or move this one aside and make it anew: shale rebuild --data-dir DIR --force"
 	}
 	return ""
 }

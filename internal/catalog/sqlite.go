@@ -224,3 +224,8 @@ func (s *sqlite) isFull(err error, free func() (uint64, error)) bool {
 
 // isPassing implements database: writers wait for one another.
 func (s *sqlite) isPassing(error) bool { return false }
+
+// IsRuined reports whether err says that the database is none, or damaged.
+func IsRuined(err error) bool {
+	return errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.CORRUPT)
+}
