@@ -51,6 +51,15 @@ func (f parallelFlag) Validate() error {
 	return nil
 }
 
+// checkNoStream refuses the name by which other programs take standard input or
+// output: an image is read and written in any order.
+func checkNoStream(file string) error {
+	if file == "-" {
+		return usagef("standard input and output cannot be used; for a file of that name ./-")
+	}
+	return nil
+}
+
 // noCredentialsError reports that there is nothing to sign requests with.
 type noCredentialsError struct{ err error }
 

@@ -30,6 +30,9 @@ Examples:
 
 // Run downloads the snapshot.
 func (c downloadCmd) Run(ctx context.Context, std streams) error {
+	if err := checkNoStream(c.File); err != nil {
+		return err
+	}
 	show := newProgress(std.err)
 	client, err := c.connect(ctx, c.Parallel, show.logger())
 	if err != nil {

@@ -43,6 +43,9 @@ func (c uploadCmd) Run(ctx context.Context, std streams) error {
 			return usagef("--parent is empty; name a snapshot, or leave it out")
 		}
 	}
+	if err := checkNoStream(c.Image); err != nil {
+		return err
+	}
 	show := newProgress(std.err)
 	client, err := c.connect(ctx, c.Parallel, show.logger())
 	if err != nil {
