@@ -32,9 +32,9 @@ lock and place in the recycle bin. Encrypted ones need DIR/keys as before. The
 server must not be running. The segments are read and not changed; nothing is
 put in place before all is done.
 
-Lost are: users and roles with their keys and policies, snapshots that were
-pending, the settings of accounts, bearer tokens and client tokens. Block, page
-and session tokens from before are void. Access keys are
+Lost are: accounts that own no snapshot, users and roles with their keys and
+policies, snapshots that were pending, the settings of accounts, bearer tokens and
+client tokens. Block, page and session tokens from before are void. Access keys are
 taken from DIR/credentials; an account that has none there gets a new one.
 
 A folder whose catalog is in PostgreSQL is refused: put back a copy of that
@@ -191,7 +191,7 @@ func (c *rebuildCmd) print(std streams, r *rebuild.Report, aside string) error {
 	if aside != "" {
 		fmt.Fprintf(std.out, "The old catalog is %s.\n", aside)
 	}
-	fmt.Fprintln(std.out, "Lost: users and roles with their keys and policies, snapshots that were pending, settings of accounts, bearer tokens, client tokens.")
+	fmt.Fprintln(std.out, "Lost: accounts that own no snapshot, users and roles with their keys and policies, snapshots that were pending, settings of accounts, bearer tokens, client tokens.")
 	for _, d := range r.Keyless {
 		fmt.Fprintf(std.out, "Missing: keys/domains/%s, without which the snapshots encrypted under it cannot be read.\n", d)
 	}
