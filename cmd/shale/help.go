@@ -73,8 +73,12 @@ type helpCmd struct {
 
 // Run prints what --help of the topic prints.
 func (h helpCmd) Run(std streams) error {
-	if run(append(slices.Clone(h.Topic), "--help"), std) != exitDone {
-		return silentError{fmt.Errorf("no help about %q", strings.Join(h.Topic, " "))}
+	err := fmt.Errorf("no help about %q", strings.Join(h.Topic, " "))
+	switch run(append(slices.Clone(h.Topic), "--help"), std) {
+	case exitDone:
+		return nil
+	case exitUsage:
+		return silentError{usageError{err}}
 	}
-	return nil
+	return silentError{err}
 }

@@ -200,11 +200,14 @@ func report(std streams, command string, err error) int {
 	var silent silentError
 	var leftover *transfer.LeftoverError
 	switch {
+	case errors.As(err, &silent):
+		if errors.As(silent.error, &usage) {
+			return exitUsage
+		}
+		return exitFailed
 	case errors.As(err, &usage):
 		fmt.Fprintf(std.err, "%s: %v\nSee: %s --help\n", name, err, name)
 		return exitUsage
-	case errors.As(err, &silent):
-		return exitFailed
 	case errors.Is(err, context.Canceled) && !errors.As(err, &leftover):
 		fmt.Fprintf(std.err, "%s: interrupted\n", name)
 	default:
