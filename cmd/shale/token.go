@@ -168,8 +168,11 @@ func (c *tokenRevokeCmd) Run(ctx context.Context, _ streams) (err error) {
 	defer func() { err = errors.Join(err, cat.Close()) }()
 	done, err := cat.RevokeBearer(ctx, c.ID)
 	if err == nil && !done {
-		// The ID is not repeated: it may be a token, pasted.
-		err = fmt.Errorf("there is no token with this ID; see: shale token list --data-dir %s", shellQuote(c.DataDir))
+		what := fmt.Sprintf("the ID %q", c.ID)
+		if id, _, pasted := bearer.Parse(c.ID); pasted { // it is a secret
+			what = fmt.Sprintf("this ID: that is a token, whose ID is %s", id)
+		}
+		err = fmt.Errorf("there is no token with %s; see: shale token list --data-dir %s", what, shellQuote(c.DataDir))
 	}
 	return err
 }
