@@ -64,6 +64,18 @@ const (
 	KindManifest Kind = 3
 )
 
+func (k Kind) String() string {
+	switch k {
+	case KindBlock:
+		return "block"
+	case KindNode:
+		return "map node"
+	case KindManifest:
+		return "manifest"
+	}
+	return fmt.Sprintf("record of kind %d", uint8(k))
+}
+
 // A Codec says how a payload is kept.
 type Codec uint8
 

@@ -38,8 +38,8 @@ func (w *Walk) WalkContainer(ctx context.Context, c blockstore.ContainerID, leng
 	if w.counts == nil {
 		w.recount(ctx)
 	}
+	var whole *blockstore.ContainerError
 	if err := w.Medium.Inspect(c, length); err != nil {
-		var whole *blockstore.ContainerError
 		if !errors.As(err, &whole) {
 			return fmt.Errorf("segment %d: %w", c, err)
 		}
@@ -58,7 +58,7 @@ func (w *Walk) WalkContainer(ctx context.Context, c blockstore.ContainerID, leng
 	if len(gaps) == 0 && seen >= w.counts[c] {
 		return nil
 	}
-	return w.undescribed(ctx, c, length, gaps)
+	return w.undescribed(ctx, c, length, gaps, whole != nil && whole.Missing)
 }
 
 // gone reports whether the catalog does not know the container any more.
@@ -171,7 +171,7 @@ func (w *Walk) frame(ctx context.Context, c blockstore.ContainerID, f *blockstor
 
 // undescribed goes through the records of a container and proves those that no
 // sound frame describes: a frame is damaged, or a row is.
-func (w *Walk) undescribed(ctx context.Context, c blockstore.ContainerID, length int64, gaps []gap) error {
+func (w *Walk) undescribed(ctx context.Context, c blockstore.ContainerID, length int64, gaps []gap, missing bool) error {
 	hidden := int64(0) // by damaged frames
 	for after := (block.ID{}); ; {
 		page, err := w.Catalog.RecordsIn(ctx, c, after, rowPage)
@@ -212,7 +212,7 @@ func (w *Walk) undescribed(ctx context.Context, c blockstore.ContainerID, length
 			break
 		}
 	}
-	if hidden > 0 {
+	if hidden > 0 && !missing { // of a missing container nothing can be read
 		w.found(Finding{
 			Invariant: Described, Container: c,
 			Why: fmt.Sprintf("%d records can be read, but not be found again without the catalog: the frames that describe them are damaged", hidden),

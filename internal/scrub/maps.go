@@ -117,7 +117,7 @@ func (m *mapWalk) ReadNode(ctx context.Context, id block.ID) ([]byte, error) {
 	case !found:
 		return nil, blockstore.ErrNotFound
 	case r.Kind != blockstore.KindNode || r.Location.Length > block.Size:
-		return nil, fmt.Errorf("it is no map node: kind %d, %d bytes", r.Kind, r.Location.Length)
+		return nil, fmt.Errorf("it is no map node: it is a %v of %d bytes", r.Kind, r.Location.Length)
 	}
 	if err := m.wait(ctx, int64(r.Location.Length)+perRead); err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (m *mapWalk) block(e blockmap.Entry) {
 	case !found:
 		f.Missing, f.Why = true, "there is no such record"
 	case r.Kind != blockstore.KindBlock:
-		f.Why = fmt.Sprintf("the record is of kind %d", r.Kind)
+		f.Why = fmt.Sprintf("the record is a %v", r.Kind)
 	case r.Location.Damaged || m.Report.byID[e.ID] != nil:
 		f.Invariant, f.Why = Sound, "it is marked as damaged"
 	case r.Location.Domain() != m.root.Domain:

@@ -11,7 +11,6 @@
 package scrub
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,8 +114,7 @@ func (f *Finding) Record() bool { return f.Kind != 0 }
 func (f *Finding) String() string {
 	text := f.Why
 	if f.Record() {
-		noun := map[blockstore.Kind]string{blockstore.KindBlock: "block", blockstore.KindNode: "map node"}[f.Kind]
-		text = fmt.Sprintf("%s %v: %s", cmp.Or(noun, fmt.Sprintf("record of kind %d", f.Kind)), f.ID, f.Why)
+		text = fmt.Sprintf("%v %v: %s", f.Kind, f.ID, f.Why)
 	}
 	if f.Container != 0 {
 		text += fmt.Sprintf(" (segment %d, offset %d)", f.Container, f.Offset)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -192,6 +193,18 @@ func TestSound(t *testing.T) {
 	f.Keyring.Forget(t.Context())
 	if r := f.scrub(); len(r.Findings) > 0 || r.Keyless != 4 {
 		t.Errorf("without the key: %d findings, %d records without it, want none and 4", len(r.Findings), r.Keyless)
+	}
+}
+
+// Each kind of record has a name.
+func TestFindingNames(t *testing.T) {
+	for kind, want := range map[blockstore.Kind]string{
+		blockstore.KindBlock: "block", blockstore.KindNode: "map node", blockstore.KindManifest: "manifest", 9: "record of kind 9",
+	} {
+		f := scrub.Finding{Kind: kind, Why: "it is damaged"}
+		if got, want := f.String(), fmt.Sprintf("%s %v: it is damaged", want, f.ID); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
