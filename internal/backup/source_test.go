@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -41,7 +42,7 @@ func TestUnreadablePages(t *testing.T) {
 			s.before = bytes.NewReader(whole[:before])
 		}
 		got := make([]byte, size)
-		if n, err := s.ReadAt(got, 0); n != size || err != nil && err != io.EOF {
+		if n, err := s.ReadAt(got, 0); n != size || err != nil && !errors.Is(err, io.EOF) {
 			t.Fatalf("got %d bytes, %v", n, err)
 		}
 		want := slices.Clone(whole)
