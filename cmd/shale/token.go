@@ -168,9 +168,12 @@ func (c *tokenRevokeCmd) Run(ctx context.Context, _ streams) (err error) {
 	defer func() { err = errors.Join(err, cat.Close()) }()
 	done, err := cat.RevokeBearer(ctx, c.ID)
 	if err == nil && !done {
-		what := fmt.Sprintf("the ID %q", c.ID)
-		if id, _, pasted := bearer.Parse(c.ID); pasted { // it is a secret
+		what := "this ID, which is too long for one" // it may be a part of a token, and is not repeated
+		switch id, _, pasted := bearer.Parse(c.ID); {
+		case pasted:
 			what = fmt.Sprintf("this ID: that is a token, whose ID is %s", id)
+		case len(c.ID) <= bearer.IDLength:
+			what = fmt.Sprintf("the ID %q", c.ID)
 		}
 		err = fmt.Errorf("there is no token with %s; see: shale token list --data-dir %s", what, shellQuote(c.DataDir))
 	}

@@ -23,7 +23,9 @@ const (
 	prefix     = "shale_"
 	idSize     = 10 // bytes
 	secretSize = 32 // bytes
-	idLength   = 16 // characters
+
+	// IDLength is how many characters a token's ID has.
+	IDLength = 16
 )
 
 var (
@@ -45,14 +47,14 @@ func New() (token, id string, sum Sum) {
 // Parse takes a token apart. It reports false for what New cannot have made.
 func Parse(token string) (id string, sum Sum, ok bool) {
 	rest, found := strings.CutPrefix(token, prefix)
-	if !found || len(rest) <= idLength || rest[idLength] != '_' {
+	if !found || len(rest) <= IDLength || rest[IDLength] != '_' {
 		return "", Sum{}, false
 	}
-	id = rest[:idLength]
+	id = rest[:IDLength]
 	if _, err := ids.DecodeString(id); err != nil || strings.ContainsAny(id, "\r\n") {
 		return "", Sum{}, false
 	}
-	encoded := rest[idLength+1:]
+	encoded := rest[IDLength+1:]
 	secret, err := secrets.DecodeString(encoded)
 	if err != nil || len(secret) != secretSize || len(encoded) != secrets.EncodedLen(secretSize) {
 		return "", Sum{}, false
